@@ -1,0 +1,1 @@
+"""The workers: a plain class each, one heavy resource each."""

@@ -1,0 +1,104 @@
+"""A turn with pauses for code: generate until a block closes, run it, append its output, go on.
+
+The rationale model and GenPRM both write this way. The engine never waits: each turn is one coroutine, and while its code
+runs the engine serves the others.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from actors.code_executor import CodeRunner
+from actors.engine import Engine, Finish, Request, Sampling, Turn
+from genprm import rationale
+from genprm.records import Segment, SegmentKind
+
+
+class Ending(enum.StrEnum):
+    """How writing ended: at a wanted string, by the model's own end of turn, or for lack of tokens or code rounds."""
+
+    WANTED = "wanted"
+    END_OF_TURN = "end_of_turn"
+    OUT_OF_TOKENS = "out_of_tokens"
+    OUT_OF_ROUNDS = "out_of_rounds"
+
+
+@dataclass
+class CodeTurn:
+    """An assistant turn in the making: finished segments, and the running text since the last one."""
+
+    segments: list[Segment] = field(default_factory=list)
+    running: str = ""
+    num_tokens: int = 0
+    num_code_blocks: int = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(segment.text for segment in self.segments) + self.running
+
+    def finished_segments(self) -> list[Segment]:
+        """All segments, the running text among them."""
+        return [*self.segments, Segment(kind=SegmentKind.TEXT, text=self.running)] if self.running else list(self.segments)
+
+    def close_block(self, code: str, output: str | None) -> None:
+        """Split the running text, which ends in a closed fence around ``code``; append ``output`` if the code was run."""
+        start = self.running.rindex(code) if code else len(self.running)
+        before, after = self.running[:start], self.running[start + len(code) :]
+        pieces = [(SegmentKind.TEXT, before), (SegmentKind.CODE, code), (SegmentKind.TEXT, after)]
+        if output is not None:
+            pieces.append((SegmentKind.OUTPUT, rationale.code_output_block(output)))
+        self.segments += [Segment(kind=kind, text=text) for kind, text in pieces if text]
+        self.running = ""
+        self.num_code_blocks += 1
+
+
+async def write_with_code(
+    turn: CodeTurn,
+    *,
+    engine: Engine,
+    runner: CodeRunner | None,
+    session: str | None,
+    turns: tuple[Turn, ...],
+    until: tuple[str, ...],
+    sampling: Sampling,
+    seed: int,
+    max_code_rounds: int,
+) -> Ending:
+    """Continue ``turn`` in place until one of ``until`` is written, at most ``max_code_rounds`` blocks further.
+
+    ``sampling.max_tokens`` bounds what is written here altogether. With no ``runner`` code is written but not run, and
+    nothing is appended after it.
+    """
+    budget = sampling.max_tokens
+    rounds = 0
+    call = 0
+    while budget > 0:
+        request = Request(
+            turns=turns,
+            prefix=turn.text,
+            sampling=sampling.model_copy(update={"max_tokens": budget}),
+            seed=seed + call,
+            stop=(rationale.FENCE_END, *until),
+        )
+        completion = (await engine.generate(request))[0]
+        call += 1
+        turn.running += completion.text
+        turn.num_tokens += completion.num_tokens
+        budget -= max(1, completion.num_tokens)
+        if completion.finish is Finish.LENGTH:
+            return Ending.OUT_OF_TOKENS
+        if any(turn.running.endswith(wanted) for wanted in until):
+            return Ending.WANTED
+        code = rationale.closed_code_at_end(turn.running) if turn.running.endswith(rationale.FENCE_END) else None
+        if code is not None:
+            rounds += 1
+            output = None
+            if runner is not None and session is not None:
+                output = (await runner.run(session, code)).text
+            turn.close_block(code, output)
+            if rounds >= max_code_rounds:
+                return Ending.OUT_OF_ROUNDS
+        elif not turn.running.endswith(rationale.FENCE_END):
+            return Ending.END_OF_TURN
+    return Ending.OUT_OF_TOKENS

@@ -1,0 +1,43 @@
+"""Text generation behind one small Protocol.
+
+- ``base``: requests, completions and the ``Engine`` Protocol
+- ``config``: one section per kind of engine, a union on ``type``
+- ``vllm_engine``: vLLM in this process, GPU or CPU build
+- ``http_engine``: any OpenAI-compatible endpoint
+- ``scripted_engine``: a function instead of a model, for tests and scale experiments
+
+To add one: a section in ``config``, a module beside these, a line in ``open_engine``.
+"""
+
+from actors.engine.base import Completion, Engine, EngineError, Finish, Request, Sampling, Turn
+from actors.engine.config import EngineConfig, HttpEngineConfig, ScriptedEngineConfig, VllmEngineConfig
+
+__all__ = [
+    "Completion",
+    "Engine",
+    "EngineConfig",
+    "EngineError",
+    "Finish",
+    "HttpEngineConfig",
+    "Request",
+    "Sampling",
+    "ScriptedEngineConfig",
+    "Turn",
+    "VllmEngineConfig",
+    "open_engine",
+]
+
+
+def open_engine(config: EngineConfig) -> Engine:
+    """Start the engine that ``config`` describes; its heavy library is imported here and not before."""
+    if isinstance(config, VllmEngineConfig):
+        from actors.engine.vllm_engine import VllmEngine
+
+        return VllmEngine(config)
+    if isinstance(config, HttpEngineConfig):
+        from actors.engine.http_engine import HttpEngine
+
+        return HttpEngine(config)
+    from actors.engine.scripted_engine import ScriptedEngine
+
+    return ScriptedEngine.from_config(config)

@@ -1,0 +1,92 @@
+"""What every engine takes and gives."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from actors.section import Section
+
+
+class EngineError(RuntimeError):
+    """A request that the engine could not serve after its retries; the row is rejected and the run goes on."""
+
+
+class EngineDied(EngineError):
+    """The engine is gone for every request: its process must be started anew, and its rows tried again."""
+
+
+class Finish(enum.StrEnum):
+    """Why a completion ended: by itself or at a stop string, or because its tokens ran out."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Sampling(Section):
+    """Sampling parameters of one role; ``top_k`` 0 means no limit."""
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One finished turn of a conversation; ``role`` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Continue a conversation ``n`` times.
+
+    ``prefix`` is the beginning of the assistant's turn, continued to the byte; ``seed`` makes completion i of the request
+    depend on (seed, i) only. ``stop`` strings end a completion and are part of its text. ``num_logprobs`` alternatives per
+    token are returned if positive.
+    """
+
+    turns: tuple[Turn, ...]
+    prefix: str
+    sampling: Sampling
+    seed: int
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    num_logprobs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One continuation: its text (after the prefix), why it ended, and its length in tokens.
+
+    ``logprobs_T[i]`` maps alternatives at token i (as text) to log-probabilities; empty unless asked for.
+    """
+
+    text: str
+    finish: Finish
+    num_tokens: int
+    logprobs_T: tuple[Mapping[str, float], ...] = field(default=())
+
+
+class Engine(Protocol):
+    """Serves many requests at once; a caller keeps hundreds of coroutines in flight."""
+
+    async def generate(self, request: Request) -> list[Completion]:
+        """``request.n`` completions; EngineError if they can't be had."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory and processes."""
+        ...
+
+
+def derive_seed(run_seed: int, row_id: str, purpose: str, index: int = 0) -> int:
+    """The seed of one random choice: a row's result does not depend on its neighbours, on order or on retries."""
+    digest = hashlib.sha256(f"{run_seed}|{row_id}|{purpose}|{index}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6], "big")

@@ -1,0 +1,59 @@
+"""One section per kind of engine; which one is meant is told by ``type``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from actors.section import Section
+
+
+class VllmEngineConfig(Section):
+    """vLLM in the worker's own process.
+
+    ``kv_cache_gib`` sets the KV cache's size outright (needed on the CPU build); None leaves it to
+    ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray, and its tensor-parallel size if above 1.
+    """
+
+    type: Literal["vllm"] = "vllm"
+    model: str
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int = Field(default=8192, ge=16)
+    max_num_seqs: int = Field(default=256, ge=1)
+    kv_cache_gib: float | None = Field(default=None, gt=0)
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    enforce_eager: bool = False
+    num_gpus: int = Field(default=1, ge=0)
+    num_cpus: float = Field(default=1, ge=0)
+
+
+class HttpEngineConfig(Section):
+    """An OpenAI-compatible chat endpoint.
+
+    ``continuation`` says how the server continues an assistant turn: ``vllm`` (continue_final_message), ``prefix``
+    (a ``prefix: true`` mark on the last message), or ``none``, with which a request that has a prefix is an error.
+    """
+
+    type: Literal["http"] = "http"
+    base_url: str
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+    continuation: Literal["vllm", "prefix", "none"] = "vllm"
+    timeout_s: float = Field(default=600.0, gt=0)
+    max_retries: int = Field(default=5, ge=0)
+    max_in_flight: int = Field(default=64, ge=1)
+    num_gpus: Literal[0] = 0
+    num_cpus: float = Field(default=0.1, ge=0)
+
+
+class ScriptedEngineConfig(Section):
+    """A function ``package.module:name`` that answers requests instead of a model; never for a reported result."""
+
+    type: Literal["scripted"] = "scripted"
+    script: str = Field(pattern=r"^[\w.]+:\w+$")
+    num_gpus: Literal[0] = 0
+    num_cpus: float = Field(default=0.1, ge=0)
+
+
+EngineConfig = Annotated[VllmEngineConfig | HttpEngineConfig | ScriptedEngineConfig, Field(discriminator="type")]

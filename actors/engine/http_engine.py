@@ -1,0 +1,129 @@
+"""Any OpenAI-compatible chat endpoint, through the openai client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
+
+from actors.engine.base import Completion, EngineError, Finish, Request
+from actors.engine.config import HttpEngineConfig
+
+LARGEST_SEED = 2**31 - 1
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+
+
+class HttpEngine:
+    """Requests with retries: 408, 409, 429, 5xx, broken connections and timeouts are tried again with doubling pauses.
+
+    Raises ValueError at construction if the key's environment variable is not set.
+    """
+
+    def __init__(self, config: HttpEngineConfig) -> None:
+        key = os.environ.get(config.api_key_env)
+        if not key:
+            raise ValueError(
+                f"engine.api_key_env = {config.api_key_env!r}: this environment variable is not set; export it "
+                "(any text will do for a server without keys)"
+            )
+        self._config = config
+        self._key = key
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[AsyncOpenAI, asyncio.Semaphore]] = {}
+
+    async def generate(self, request: Request) -> list[Completion]:
+        arguments = self._arguments(request)
+        client, semaphore = self._client()
+        async with semaphore:
+            answer = await self._ask(client, arguments)
+        return self._completions(answer, request)
+
+    def _client(self) -> tuple[AsyncOpenAI, asyncio.Semaphore]:
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            client = AsyncOpenAI(
+                base_url=self._config.base_url, api_key=self._key, timeout=self._config.timeout_s, max_retries=0
+            )
+            self._clients[loop] = (client, asyncio.Semaphore(self._config.max_in_flight))
+        return self._clients[loop]
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        messages: list[dict[str, Any]] = [{"role": turn.role, "content": turn.content} for turn in request.turns]
+        sampling = request.sampling
+        extra: dict[str, Any] = {}
+        if self._config.continuation == "vllm":
+            extra["include_stop_str_in_output"] = True
+            if sampling.top_k:
+                extra["top_k"] = sampling.top_k
+        if request.prefix:
+            if self._config.continuation == "none":
+                raise EngineError(
+                    "engine.continuation = 'none': this endpoint can't continue an assistant turn, which this stage needs; "
+                    "use a server that can (vLLM's own does, with continuation = 'vllm')"
+                )
+            last: dict[str, Any] = {"role": "assistant", "content": request.prefix}
+            if self._config.continuation == "prefix":
+                last["prefix"] = True
+            else:
+                extra |= {"continue_final_message": True, "add_generation_prompt": False}
+            messages.append(last)
+        arguments: dict[str, Any] = {
+            "model": self._config.model,
+            "messages": messages,
+            "n": request.n,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": request.seed % LARGEST_SEED,
+            "extra_body": extra,
+        }
+        if request.stop:
+            arguments["stop"] = list(request.stop)
+        if request.num_logprobs:
+            arguments |= {"logprobs": True, "top_logprobs": request.num_logprobs}
+        return arguments
+
+    async def _ask(self, client: AsyncOpenAI, arguments: dict[str, Any]) -> Any:
+        for attempt in range(self._config.max_retries + 1):
+            try:
+                return await client.chat.completions.create(**arguments)
+            except (APIConnectionError, APITimeoutError) as error:
+                failure: Exception = error
+            except APIStatusError as error:
+                failure = error
+                if error.status_code not in (408, 409, 429) and error.status_code < 500:
+                    raise EngineError(f"{self._config.base_url} refused: HTTP {error.status_code}: {error.message}") from error
+            except ValueError as error:  # an answer that is no JSON
+                failure = error
+            if attempt < self._config.max_retries:
+                await asyncio.sleep(min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
+        raise EngineError(
+            f"{self._config.base_url} failed {self._config.max_retries + 1} times, last with {type(failure).__name__}: {failure}"
+        ) from failure
+
+    def _completions(self, answer: Any, request: Request) -> list[Completion]:
+        choices = list(getattr(answer, "choices", None) or [])
+        if len(choices) != request.n:
+            raise EngineError(f"{self._config.base_url} gave {len(choices)} choices for n = {request.n}")
+        usage = getattr(answer, "usage", None)
+        total = getattr(usage, "completion_tokens", 0) or 0
+        completions = []
+        for index, choice in enumerate(choices):
+            logprobs = tuple(
+                {item.token: item.logprob for item in position.top_logprobs}
+                for position in (choice.logprobs.content if choice.logprobs and choice.logprobs.content else ())
+            )
+            text = choice.message.content or ""
+            stopped_at = getattr(choice, "stop_reason", None)
+            if isinstance(stopped_at, str) and stopped_at in request.stop and not text.endswith(stopped_at):
+                text += stopped_at
+            share = total // request.n + (1 if index < total % request.n else 0)
+            finish = Finish.LENGTH if choice.finish_reason == "length" else Finish.STOP
+            completions.append(Completion(text=text, finish=finish, num_tokens=share, logprobs_T=logprobs))
+        return completions
+
+    def close(self) -> None:
+        """Connections close with the process."""
+        self._clients.clear()

@@ -1,0 +1,150 @@
+"""vLLM in this process: one thread steps the engine, coroutines anywhere wait for their requests.
+
+Flow: ``generate`` renders the chat to token ids, puts the request on a queue and awaits a future. The stepping thread
+moves queued requests into vLLM, steps it while anything is unfinished, and completes futures on their own event loops.
+Every request put on the queue is answered exactly once: by its completions, by its own error, or by the engine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import queue
+import threading
+from typing import Any
+
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+from vllm import EngineArgs, SamplingParams  # noqa: E402  (the variables above must be set first)
+from vllm.sampling_params import RequestOutputKind  # noqa: E402
+from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
+
+from actors.engine.base import Completion, EngineDied, EngineError, Finish, Request  # noqa: E402
+from actors.engine.config import VllmEngineConfig  # noqa: E402
+
+
+class VllmEngine:
+    """The one owner of vLLM. Raises at construction if the model can't be loaded; see ``explain_start_failure``."""
+
+    def __init__(self, config: VllmEngineConfig) -> None:
+        self._config = config
+        arguments: dict[str, Any] = {
+            "model": config.model,
+            "dtype": config.dtype,
+            "max_model_len": config.max_model_len,
+            "max_num_seqs": config.max_num_seqs,
+            "enforce_eager": config.enforce_eager,
+            "tensor_parallel_size": max(1, config.num_gpus),
+            "gpu_memory_utilization": config.gpu_memory_utilization,
+            "enable_prefix_caching": True,
+            "disable_log_stats": True,
+        }
+        if config.num_gpus == 0:
+            # A CPU generator can't be rewound, which vLLM does for a seeded request whose prefill is split.
+            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(config.max_model_len, 4096)}
+        if config.kv_cache_gib is not None:
+            arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gib * (1 << 30))
+        self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        self._tokenizer: Any = self._engine.get_tokenizer()
+        self._inbox: queue.SimpleQueue[tuple[str, list[int], SamplingParams, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._ids = itertools.count()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._step_forever, name="vllm-step", daemon=True)
+        self._thread.start()
+
+    async def generate(self, request: Request) -> list[Completion]:
+        token_ids = self._prompt_ids(request)
+        room = self._config.max_model_len - len(token_ids)
+        if room < 1:
+            raise EngineError(
+                f"the prompt has {len(token_ids)} tokens and max_model_len is {self._config.max_model_len}: raise max_model_len"
+            )
+        sampling = request.sampling
+        params = SamplingParams(
+            n=request.n,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            max_tokens=min(sampling.max_tokens, room),
+            stop=list(request.stop) or None,
+            include_stop_str_in_output=True,
+            seed=request.seed,
+            logprobs=request.num_logprobs or None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        if self._failure is not None:
+            raise EngineDied(f"the engine died: {self._failure}") from self._failure
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._inbox.put((str(next(self._ids)), token_ids, params, future))
+        output = await future
+        return [_completion(item) for item in output.outputs]
+
+    def _prompt_ids(self, request: Request) -> list[int]:
+        messages = [{"role": turn.role, "content": turn.content} for turn in request.turns]
+        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self._tokenizer.encode(text + request.prefix, add_special_tokens=False)
+
+    def close(self) -> None:
+        """Stop the thread and free the model; requests in flight fail with EngineError."""
+        self._inbox.put(None)
+        self._thread.join(timeout=30)
+        self._engine.engine_core.shutdown()
+
+    def _step_forever(self) -> None:
+        waiting: dict[str, asyncio.Future[Any]] = {}
+        failure: BaseException = EngineError("the engine was closed")
+        try:
+            while self._take(waiting):
+                for output in self._engine.step():
+                    if output.finished:
+                        _resolve(waiting.pop(output.request_id), output)
+        except BaseException as error:  # whatever ends this thread must reach those who wait
+            failure = error
+        self._failure = failure
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            if item is not None:
+                waiting[item[0]] = item[3]
+        for future in waiting.values():
+            _fail(future, EngineDied(f"the engine died: {failure}"))
+
+    def _take(self, waiting: dict[str, asyncio.Future[Any]]) -> bool:
+        """Move queued requests into vLLM, blocking while there is nothing to do; False when asked to end."""
+        while not waiting or not self._inbox.empty():
+            item = self._inbox.get()
+            if item is None:
+                return False
+            request_id, token_ids, params, future = item
+            try:
+                self._engine.add_request(request_id, {"prompt_token_ids": token_ids}, params)
+                waiting[request_id] = future
+            except ValueError as error:
+                _fail(future, EngineError(f"vLLM refused the request: {error}"))
+        return True
+
+
+def _completion(item: Any) -> Completion:
+    logprobs = tuple(
+        {entry.decoded_token or "": entry.logprob for entry in position.values()} for position in item.logprobs or ()
+    )
+    finish = Finish.LENGTH if item.finish_reason == "length" else Finish.STOP
+    return Completion(text=item.text, finish=finish, num_tokens=len(item.token_ids), logprobs_T=logprobs)
+
+
+def _resolve(future: asyncio.Future[Any], output: Any) -> None:
+    def deliver() -> None:
+        if not future.done():
+            future.set_result(output)
+
+    future.get_loop().call_soon_threadsafe(deliver)
+
+
+def _fail(future: asyncio.Future[Any], error: EngineError) -> None:
+    def deliver() -> None:
+        if not future.done():
+            future.set_exception(error)
+
+    future.get_loop().call_soon_threadsafe(deliver)

@@ -1,0 +1,145 @@
+"""The policy: writes step-forced solutions, in rounds, and rewrites a solution when given a critique (sections 3.2.1, 4.3)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Field, field_validator
+
+from actors.engine import Completion, Engine, Request, Sampling, Turn
+from actors.engine.base import derive_seed
+from actors.grader import Grader
+from actors.section import Section
+from genprm.grading import Grade
+from genprm.records import Counts, Outcome, Path, Problem, Rollouts
+from genprm.steps import FIRST_STEP_PREFILL, join_steps, split_steps
+
+PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+CRITIC_PROMPT = (
+    "A reviewer found an error in paragraph {paragraph} of your solution:\n{analysis}\n\nPlease solve the problem again, step by "
+    "step, avoiding this error, and put your final answer within \\boxed{}."
+)
+
+
+class PolicyConfig(Section):
+    """Prompts and sampling of the policy; ``{problem}``, ``{paragraph}`` and ``{analysis}`` are filled in."""
+
+    prompt: str = PROMPT
+    critic_prompt: str = CRITIC_PROMPT
+    sampling: Sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=2048)
+
+    @field_validator("prompt")
+    @classmethod
+    def _names_the_problem(cls, prompt: str) -> str:
+        if "{problem}" not in prompt:
+            raise ValueError("the prompt must contain {problem}")
+        return prompt
+
+    def ask(self, problem: str) -> Turn:
+        """The user turn that poses a problem; also what the completer is asked, so that both see the same."""
+        return Turn(role="user", content=self.prompt.replace("{problem}", problem))
+
+
+class RolloutConfig(Section):
+    """Rounds of sampling: until ``keep_per_kind`` correct and incorrect paths are there, or ``max_paths`` are sampled."""
+
+    first_round: int = Field(default=32, ge=1)
+    next_rounds: int = Field(default=16, ge=1)
+    max_paths: int = Field(default=2048, ge=1)
+    keep_per_kind: int = Field(default=8, ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One sampled solution: its steps and grade. A truncated one, or one of a single step, is not a valid path."""
+
+    steps: tuple[str, ...]
+    text: str
+    grade: Grade
+    num_tokens: int
+
+
+class Policy:
+    """Samples solutions from an engine and grades them."""
+
+    def __init__(self, *, engine: Engine, grader: Grader, config: PolicyConfig, run_seed: int) -> None:
+        self._engine = engine
+        self._grader = grader
+        self._config = config
+        self._run_seed = run_seed
+
+    async def sample(self, problem: Problem, *, n: int, purpose: str, index: int = 0) -> list[Sample]:
+        """``n`` solutions of a problem, which depend on (run seed, problem id, purpose, index) only."""
+        request = Request(
+            turns=(self._config.ask(problem.text),),
+            prefix=FIRST_STEP_PREFILL,
+            sampling=self._config.sampling,
+            seed=derive_seed(self._run_seed, problem.id, purpose, index),
+            n=n,
+        )
+        completions = await self._engine.generate(request)
+        return await self._samples(completions, problem.answer)
+
+    async def rewrite(
+        self, problem: Problem, solution: str, *, paragraph: int, analysis: str, index: int
+    ) -> Sample:
+        """A new solution, given the critique of 1-based ``paragraph`` of the old one."""
+        critique = self._config.critic_prompt.replace("{paragraph}", str(paragraph)).replace("{analysis}", analysis)
+        turns = (self._config.ask(problem.text), Turn(role="assistant", content=solution), Turn(role="user", content=critique))
+        request = Request(
+            turns=turns,
+            prefix=FIRST_STEP_PREFILL,
+            sampling=self._config.sampling,
+            seed=derive_seed(self._run_seed, problem.id, "rewrite", index),
+        )
+        return (await self._samples(await self._engine.generate(request), problem.answer))[0]
+
+    async def _samples(self, completions: Sequence[Completion], reference: str) -> list[Sample]:
+        grades = await self._grader.grade_all(completions, reference)
+        samples = []
+        for completion, grade in zip(completions, grades, strict=True):
+            text = FIRST_STEP_PREFILL + completion.text
+            steps = tuple(split_steps(text))
+            samples.append(Sample(steps=steps, text=join_steps(steps), grade=grade, num_tokens=completion.num_tokens))
+        return samples
+
+    async def rollouts(self, problem: Problem, config: RolloutConfig) -> Rollouts:
+        """Sample rounds until enough paths of both kinds are there; keep some of each, chosen by seed, duplicates removed."""
+        outcomes: list[Outcome] = []
+        paths: dict[tuple[str, ...], Path] = {}
+        num_one_step = num_tokens = round_index = 0
+        while len(outcomes) < config.max_paths:
+            n = min(config.first_round if round_index == 0 else config.next_rounds, config.max_paths - len(outcomes))
+            for sample in await self.sample(problem, n=n, purpose="rollout", index=round_index):
+                outcomes.append(sample.grade.outcome)
+                num_tokens += sample.num_tokens
+                valid = sample.grade.outcome in (Outcome.CORRECT, Outcome.INCORRECT)
+                if valid and len(sample.steps) < 2:
+                    num_one_step += 1
+                elif valid:
+                    path = Path(steps=sample.steps, answer=sample.grade.answer, outcome=sample.grade.outcome)
+                    paths.setdefault(sample.steps, path)
+            round_index += 1
+            if all(_count(paths, kind) >= config.keep_per_kind for kind in (Outcome.CORRECT, Outcome.INCORRECT)):
+                break
+        rng = random.Random(derive_seed(self._run_seed, problem.id, "keep"))
+        kept: list[Path] = []
+        for kind in (Outcome.CORRECT, Outcome.INCORRECT):
+            of_kind = [path for path in paths.values() if path.outcome is kind]
+            kept.extend(rng.sample(of_kind, min(config.keep_per_kind, len(of_kind))))
+        return Rollouts(
+            problem_id=problem.id,
+            problem=problem.text,
+            answer=problem.answer,
+            level=problem.level,
+            counts=Counts.of_outcomes(outcomes),
+            num_one_step=num_one_step,
+            paths=tuple(kept),
+            num_tokens=num_tokens,
+        )
+
+
+def _count(paths: dict[tuple[str, ...], Path], kind: Outcome) -> int:
+    return sum(path.outcome is kind for path in paths.values())

@@ -1,0 +1,78 @@
+"""From a kept critique to a training conversation with loss spans (sections 3.1.1, 3.2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from genprm import rationale
+from genprm.records import Conversation, Critique, Message, Segment, SegmentKind, Span
+
+
+class NotConvertible(ValueError):
+    """A critique from which no conversation can be made; the message is the reason that is counted."""
+
+
+def assistant_turn(paragraph: int, analysis: str, verification: Sequence[Segment], right: bool, *, direct: bool = False) -> Message:
+    """The assistant turn that judges one paragraph, in the wire format of inference.
+
+    Loss lies on what the model itself would write: not on the pre-fills that inference supplies, and not on code output
+    (ours). ``direct`` leaves only the judgement (the Direct GenPRM baseline).
+    """
+    verdict = "Yes" if right else "No"
+    pieces: list[tuple[str, bool]] = []
+    if not direct:
+        pieces += [(rationale.analyze_prefill(paragraph), False), (f"{analysis}\n{rationale.ANALYZE_END}\n", True)]
+        pieces += [(rationale.VERIFY_PREFILL, False)]
+        pieces += [(segment.text, segment.kind is not SegmentKind.OUTPUT) for segment in verification]
+        pieces += [(f"{rationale.VERIFY_END}\n", True)]
+        pieces += [(f"{rationale.OUTPUT_PREFILL}{{{verdict}}}$\n{rationale.OUTPUT_END}\n", True)]
+    else:
+        pieces += [(rationale.OUTPUT_PREFILL, False), (f"{{{verdict}}}$\n{rationale.OUTPUT_END}\n", True)]
+    return message_of_pieces("assistant", pieces)
+
+
+def message_of_pieces(role: str, pieces: Sequence[tuple[str, bool]]) -> Message:
+    """Join (text, carries loss) pieces; neighbouring spans are merged."""
+    content = ""
+    spans: list[Span] = []
+    for text, carries_loss in pieces:
+        if carries_loss and text:
+            if spans and spans[-1].end == len(content):
+                spans[-1] = Span(start=spans[-1].start, end=len(content) + len(text))
+            else:
+                spans.append(Span(start=len(content), end=len(content) + len(text)))
+        content += text
+    return Message(role=role, content=content, loss_spans=tuple(spans))
+
+
+def build_conversation(critique: Critique, *, direct: bool = False) -> Conversation:
+    """One user and one assistant turn per step, ending at the first error. NotConvertible if a paragraph lacks its parts."""
+    last = len(critique.steps) - 1 if critique.first_error == -1 else critique.first_error
+    by_paragraph = {}
+    for part in rationale.split_rationale(critique.segments):
+        by_paragraph.setdefault(part.paragraph, part)
+    messages = [Message(role="system", content=rationale.SYSTEM)]
+    users = rationale.user_turns(critique.problem, critique.steps)
+    for index in range(last + 1):
+        paragraph = by_paragraph.get(index + 1)
+        if paragraph is None:
+            raise NotConvertible("paragraph skipped")
+        analysis = paragraph.part("analyze")
+        verification = paragraph.part("verify")
+        if analysis is None or verification is None:
+            raise NotConvertible("paragraph without its parts")
+        code = _from_first_code(verification)
+        if code is None:
+            raise NotConvertible("paragraph without code")
+        messages.append(Message(role="user", content=users[index]))
+        words = "".join(segment.text for segment in analysis).strip()
+        messages.append(assistant_turn(index + 1, words, code, index != critique.first_error, direct=direct))
+    return Conversation(id=critique.id, problem_id=critique.problem_id, messages=tuple(messages), first_error=critique.first_error)
+
+
+def _from_first_code(verification: Sequence[Segment]) -> tuple[Segment, ...] | None:
+    """The verification from its first line of code on: the words before it give way to the fixed lead-in of inference."""
+    for index, segment in enumerate(verification):
+        if segment.kind is SegmentKind.CODE:
+            return tuple(verification[index:])
+    return None

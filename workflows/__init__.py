@@ -1,0 +1,13 @@
+"""The way from problems to scores: which stage reads what, runs which worker, writes what.
+
+- ``synthesis``: problems, rollouts, solutions, estimates, labels, rationales, conversations
+- ``training``: conversations to a checkpoint, exported in Hugging Face format
+- ``evaluation``: a ProcessBench file judged by a verifier
+- ``search``: best-of-N and critic
+- ``stage``: one stage = dataset in, actor pool, dataset out, resume, tracking
+- ``parts``: the Parquet parts a stage commits, and its records
+- ``storage``: the file systems they live on
+- ``problems``: reading, checking, deduplicating and decontaminating problem files
+- ``tracking``: MLflow
+- ``report``: results as a table, a page and pictures
+"""

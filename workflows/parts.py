@@ -1,0 +1,180 @@
+"""What a stage leaves in its folder: Parquet parts with their own accounts, and the records around them.
+
+- ``part-<keys>.parquet``: the output rows of one batch of input rows. Its metadata names the input keys that it finishes,
+  so a part is both data and checkpoint: it is there whole or not at all.
+- ``_plan.json``: configuration and inputs, written first. A later run must have the same, or is refused.
+- ``_stage.json``: the same with the totals, written last. A stage that has it is finished.
+- ``<run>/rejects/<stage>-<keys>.parquet``: rows put aside, written before the part that counts them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workflows.storage import Folder
+
+PLAN = "_plan.json"
+DONE = "_stage.json"
+_ACCOUNT_KEY = b"genprm.account"
+
+REJECT_SCHEMA = pa.schema([("stage", pa.string()), ("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectedRow:
+    id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartAccount:
+    """What a part stands for: ``keys[i]`` is an input row that made ``rows_per_key[i]`` of its rows (0 if rejected).
+
+    ``session`` is the run of the job that wrote it, ``began`` when that session's stage began and ``committed`` when the
+    part was written, both in seconds since the epoch.
+    """
+
+    keys: list[str]
+    rows_per_key: list[int]
+    rejects: dict[str, int] = field(default_factory=dict)
+    tokens: int = 0
+    session: str = ""
+    began: float = 0.0
+    committed: float = 0.0
+
+
+def part_name(keys: Sequence[str]) -> str:
+    digest = hashlib.sha256("\n".join(sorted(keys)).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"part-{digest[:20]}.parquet"
+
+
+def write_part(
+    run: Folder, stage: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, account: PartAccount, rejects: Sequence[RejectedRow]
+) -> None:
+    name = part_name(account.keys)
+    if rejects:
+        table = pa.Table.from_pylist([{"stage": stage, **asdict(reject)} for reject in rejects], schema=REJECT_SCHEMA)
+        (run / "rejects").write_bytes(f"{stage}-{name.removeprefix('part-')}", _parquet(table))
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    (run / stage).write_bytes(name, _parquet(table.replace_schema_metadata({_ACCOUNT_KEY: json.dumps(asdict(account))})))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def part_names(run: Folder, stage: str) -> list[str]:
+    return (run / stage).names(prefix="part-", suffix=".parquet")
+
+
+def read_accounts(run: Folder, stage: str) -> dict[str, PartAccount]:
+    """The account of every committed part, by name."""
+    folder = run / stage
+    names = part_names(run, stage)
+
+    def read(name: str) -> PartAccount:
+        metadata = pq.read_schema(pa.BufferReader(folder.read_bytes(name))).metadata
+        return PartAccount(**json.loads(metadata[_ACCOUNT_KEY]))
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return dict(zip(names, pool.map(read, names), strict=True))
+
+
+def read_rows(run: Folder, stage: str) -> list[dict[str, Any]]:
+    """All rows of a stage, in the order of its parts' names; for summaries, tests and small stages."""
+    rows: list[dict[str, Any]] = []
+    for name in part_names(run, stage):
+        rows.extend(pq.read_table(pa.BufferReader((run / stage).read_bytes(name)), partitioning=None).to_pylist())
+    return rows
+
+
+def read_rejects(run: Folder, stage: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for name in (run / "rejects").names(prefix=f"{stage}-", suffix=".parquet"):
+        rows.extend(pq.read_table(pa.BufferReader((run / "rejects").read_bytes(name)), partitioning=None).to_pylist())
+    return rows
+
+
+def drop_repeated_keys(run: Folder, stage: str) -> dict[str, PartAccount]:
+    """The accounts, after any input row that two parts finished is left in one of them only.
+
+    That happens only where Ray made a lost block anew in other bounds after a node died.
+    """
+    accounts = read_accounts(run, stage)
+    seen: set[str] = set()
+    for name in sorted(accounts, key=lambda part: (accounts[part].committed, part)):
+        account = accounts[name]
+        repeated = seen.intersection(account.keys)
+        seen.update(account.keys)
+        if repeated:
+            accounts[name] = _without_keys(run, stage, name, account, repeated)
+    return accounts
+
+
+def _without_keys(run: Folder, stage: str, name: str, account: PartAccount, repeated: set[str]) -> PartAccount:
+    table = pq.read_table(pa.BufferReader((run / stage).read_bytes(name)), partitioning=None)
+    keep: list[bool] = []
+    for key, count in zip(account.keys, account.rows_per_key, strict=True):
+        keep.extend([key not in repeated] * count)
+    pairs = [(key, n) for key, n in zip(account.keys, account.rows_per_key, strict=True) if key not in repeated]
+    remaining = PartAccount(
+        **{**asdict(account), "keys": [key for key, _ in pairs], "rows_per_key": [n for _, n in pairs]}
+    )
+    table = table.filter(pa.array(keep, type=pa.bool_()))
+    (run / stage).write_bytes(name, _parquet(table.replace_schema_metadata({_ACCOUNT_KEY: json.dumps(asdict(remaining))})))
+    return remaining
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSummary:
+    """Totals of a finished stage. ``seconds`` counts every session's own work, up to its last committed part."""
+
+    stage: str
+    rows_in: int
+    rows_out: int
+    rejects: dict[str, int]
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def summarize(stage: str, accounts: Mapping[str, PartAccount], rows_in: int) -> StageSummary:
+    rejects: Counter[str] = Counter()
+    spans: dict[str, tuple[float, float]] = {}
+    for account in accounts.values():
+        rejects.update(account.rejects)
+        began, committed = spans.get(account.session, (account.began, account.committed))
+        spans[account.session] = (min(began, account.began), max(committed, account.committed))
+    return StageSummary(
+        stage=stage,
+        rows_in=rows_in,
+        rows_out=sum(sum(account.rows_per_key) for account in accounts.values()),
+        rejects=dict(rejects),
+        tokens=sum(account.tokens for account in accounts.values()),
+        seconds=sum(committed - began for began, committed in spans.values()),
+    )
+
+
+def contents_fingerprint(run: Folder, stage: str) -> str:
+    """Changes whenever the stage's rows do."""
+    digest = hashlib.sha256()
+    for name in part_names(run, stage):
+        digest.update(name.encode())
+        digest.update(hashlib.sha256((run / stage).read_bytes(name)).digest())
+    return digest.hexdigest()[:32]
