@@ -33,7 +33,7 @@ FENCE_END = "```\n"
 # --- the rationale model's turn (stage 4; wording ours where the paper leaves it free) ---
 THINK_END = "</think>"
 RATIONALE_PREFILL = "<think>\n### Paragraph 1\n<analyze>\n"
-FINAL_INDEX_BRIDGE = "\n\nThe index of the earliest wrong paragraph is $\\boxed{"
+FINAL_INDEX_BRIDGE = "\n\nThe index of the earliest wrong paragraph is $\\boxed"
 FINAL_INDEX_STOP = "}"
 RATIONALE_INSTRUCTIONS = (
     "Below are a math problem and a solution whose paragraphs are numbered and tagged. Verify the paragraphs one after the "
@@ -133,7 +133,7 @@ def read_verdict(text: str) -> Verdict:
     return Verdict.YES if found[-1].lower() == "yes" else Verdict.NO
 
 
-_INDEX = re.compile(r"^\s*(-?\s*\d{1,4})\b", re.ASCII)
+_INDEX = re.compile(r"^\s*\{\s*(-?\s*\d{1,4})\s*\}", re.ASCII)
 
 
 def read_final_index(continuation: str, num_steps: int) -> int | None:

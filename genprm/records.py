@@ -433,8 +433,14 @@ _CANDIDATE_TYPE = pa.struct([("answer", pa.string()), ("outcome", pa.string()), 
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfN(Record):
-    """One problem of best-of-N: the candidates, and whether each way of choosing picked a right one (0 or 1, or a share)."""
+class SearchResult(Record):
+    """One problem of search.
+
+    ``candidates`` are the sampled solutions with their scores; ``pass_at_1`` to ``pass_at_n`` say whether each way of choosing
+    gets the problem right (1 or 0; ``pass_at_1`` is the share of right candidates). ``critic_outcomes[k]`` is the outcome
+    after k rewrites, ``critic_judged[k]`` the step judged wrong in the solution before rewrite k + 1 (-1: none, so nothing
+    is rewritten; None: no readable verdict).
+    """
 
     id: str
     candidates: tuple[Candidate, ...]
@@ -442,6 +448,9 @@ class BestOfN(Record):
     majority: float
     best_of_n: float
     pass_at_n: float
+    critic_outcomes: tuple[Outcome, ...]
+    critic_judged: tuple[int | None, ...]
+    critic_texts: tuple[str, ...]
     num_tokens: int
 
     FIELDS = (
@@ -451,32 +460,14 @@ class BestOfN(Record):
         ("majority", pa.float64()),
         ("best_of_n", pa.float64()),
         ("pass_at_n", pa.float64()),
+        ("critic_outcomes", _list(pa.string())),
+        ("critic_judged", _list(pa.int64())),
+        ("critic_texts", _list(pa.string())),
         ("num_tokens", pa.int64()),
     )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "candidates", _tuple(Candidate, self.candidates))
-
-
-@dataclass(frozen=True, kw_only=True)
-class CriticTurns(Record):
-    """One problem of the critic: outcome of the solution after 0, 1, ... rewrites, and the step judged wrong each time."""
-
-    id: str
-    outcomes: tuple[Outcome, ...]
-    judged: tuple[int | None, ...]
-    texts: tuple[str, ...]
-    num_tokens: int
-
-    FIELDS = (
-        ("id", pa.string()),
-        ("outcomes", _list(pa.string())),
-        ("judged", _list(pa.int64())),
-        ("texts", _list(pa.string())),
-        ("num_tokens", pa.int64()),
-    )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "outcomes", tuple(Outcome(outcome) for outcome in self.outcomes))
-        for name in ("judged", "texts"):
+        object.__setattr__(self, "critic_outcomes", tuple(Outcome(outcome) for outcome in self.critic_outcomes))
+        for name in ("critic_judged", "critic_texts"):
             object.__setattr__(self, name, tuple(getattr(self, name)))

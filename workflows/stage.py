@@ -31,12 +31,13 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from actors.code_executor import ExecutorConfig
+from actors import remote
 from actors.engine.base import EngineDied, EngineError
-from actors.remote_executors import ExecutorLost, start_executors, stop_executors
+from actors.remote import ActorLost, Handles, Services
 from genprm.records import Record
 from workflows import parts
 from workflows.parts import PartAccount, RejectedRow, StageSummary
+from workflows.pool import Pool
 from workflows.storage import Folder
 from workflows.tracking import Tracker
 
@@ -74,44 +75,34 @@ class RowWorker(Protocol):
         """The output rows of an input row; Reject puts the row aside."""
         ...
 
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """Resources of a stage: ``num_workers`` actors, each with ``num_gpus``/``num_cpus`` and ``rows_in_flight`` rows at a
-    time, committed in blocks of ``block_rows``."""
-
-    num_workers: int = 1
-    num_cpus: float = 0.5
-    num_gpus: float = 0
-    block_rows: int = 8
-    rows_in_flight: int = 64
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """What decides a stage's output, and how it is made.
 
     ``reads`` is the stage whose dataset it reads, ``key`` the column of that dataset that identifies a row, ``writes`` the
-    record of its output; ``make_worker(executors)`` builds a worker inside an actor. ``config`` holds every setting that the
-    output depends on, and nothing else: a change of it is refused on resume.
+    record of its output; ``make_worker(handles)`` builds a worker inside an actor that reserves ``num_cpus`` and
+    ``num_gpus``. ``config`` holds every setting that the output depends on, and nothing else: a change of it is refused on
+    resume. ``inputs`` are fingerprints of what it reads beside that dataset (a trained model).
     """
 
     name: str
     reads: str
     key: str
     writes: type[Record]
-    make_worker: Callable[[Sequence[Any]], RowWorker]
+    make_worker: Callable[[Handles], RowWorker]
     config: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
     pool: Pool = field(default_factory=Pool)
-    executors: ExecutorConfig | None = None
+    num_cpus: float = 0.25
+    num_gpus: float = 0
+    services: Services = field(default_factory=Services)
 
 
 class StageActor:
     """The adapter between Ray Data and a plain worker; one instance in each actor of the pool."""
 
-    def __init__(self, stage: Stage, run: Folder, executors: Sequence[Any], session: str, began: float) -> None:
+    def __init__(self, stage: Stage, run: Folder, handles: Handles, session: str, began: float) -> None:
         self._stage = stage
         self._run = run
         self._session = session
@@ -119,7 +110,7 @@ class StageActor:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="rows", daemon=True).start()
         try:
-            self._worker = stage.make_worker(executors)
+            self._worker = stage.make_worker(handles)
         except Exception as error:
             message = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
             (run / stage.name).write_json(SETUP_ERROR, message)
@@ -171,9 +162,9 @@ class StageActor:
                 os._exit(17)
             except EngineError as error:
                 return RejectedRow(id=key, reason="engine error", detail=str(error)[:2000])
-            except ExecutorLost as error:
+            except ActorLost as error:
                 if attempt + 1 == ROW_TRIES:
-                    return RejectedRow(id=key, reason="code executor lost", detail=str(error)[:2000])
+                    return RejectedRow(id=key, reason="executor or engine lost", detail=str(error)[:2000])
             except Exception as error:  # one bad row must not end the run; it is put aside with its traceback
                 detail = "".join(traceback.format_exception(error))[-2000:]
                 return RejectedRow(id=key, reason=f"error: {type(error).__name__}", detail=detail)
@@ -204,7 +195,7 @@ def run_stage(stage: Stage, run: Folder, tracker: Tracker) -> StageSummary:
     if not (run / stage.reads).exists(parts.DONE):
         raise StageFailed(f"{stage.name} reads {stage.reads}, which is not finished in {run.uri}")
     source = (run / stage.reads).read_json(parts.DONE)
-    plan = {"config": _jsonable(stage.config), "inputs": {stage.reads: source["contents"]}}
+    plan = {"config": _jsonable(stage.config), "inputs": {stage.reads: source["contents"], **stage.inputs}}
     check_plan(folder, plan)
     if folder.exists(parts.DONE):
         return announce_finished(folder)
@@ -278,6 +269,39 @@ def finish(name: str, schema: pa.Schema, run: Folder, plan: Mapping[str, Any], r
     return summary
 
 
+def run_table_stage(
+    name: str,
+    writes: type[Record],
+    run: Folder,
+    plan: Mapping[str, Any],
+    make: Callable[[], tuple[Sequence[Record], Sequence[RejectedRow], int]],
+    tracker: Tracker,
+) -> StageSummary:
+    """A stage that needs its whole input at once (deduplication) and is quick: made in the driver, written in one part.
+
+    ``make`` gives the rows, the rejects and the number of input rows, which is their sum.
+    """
+    plan = _jsonable(plan)
+    folder = run / name
+    check_plan(folder, plan)
+    if folder.exists(parts.DONE):
+        return announce_finished(folder)
+    folder.write_json(parts.PLAN, plan)
+    began = time.time()
+    records, rejects, rows_in = make()
+    rows = [record.row() for record in records]
+    account = PartAccount(
+        keys=[f"in-{index}" for index in range(rows_in)],
+        rows_per_key=[1] * len(rows) + [0] * (rows_in - len(rows)),
+        rejects=dict(Counter(reject.reason for reject in rejects)),
+        session="driver",
+        began=began,
+        committed=time.time(),
+    )
+    parts.write_part(run, name, rows, writes.schema(), account, rejects)
+    return finish(name, writes.schema(), run, plan, rows_in, tracker)
+
+
 def versions() -> dict[str, str]:
     """Versions of the libraries that decide a result, as installed in the driver."""
     found = {}
@@ -305,9 +329,10 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()
     context.execution_options.preserve_order = False
-    handles = start_executors(stage.executors) if stage.executors is not None else []
     actor_class = type("".join(word.capitalize() for word in stage.name.split("_")), (StageActor,), {})
+    handles = Handles()
     try:
+        handles = remote.start(stage.services)
         rows = ray.data.read_parquet([source.path_of(name) for name in parts.part_names(run, stage.reads)])
         if done:
             finished = pa.array(sorted(done), type=pa.string())
@@ -317,8 +342,8 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
             fn_constructor_args=(stage, run, handles, uuid.uuid4().hex[:8], time.time()),
             batch_format="pyarrow",
             batch_size=None,
-            num_cpus=pool.num_cpus,
-            num_gpus=pool.num_gpus,
+            num_cpus=stage.num_cpus,
+            num_gpus=stage.num_gpus,
             compute=ActorPoolStrategy(
                 size=pool.num_workers,
                 max_tasks_in_flight_per_actor=blocks_in_flight,
@@ -335,7 +360,7 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
             raise SetupFailed(f"stage {stage.name} can't start: {failure['message']}") from error
         raise StageFailed(f"stage {stage.name} stopped: {error}; run the same command again to go on") from error
     finally:
-        stop_executors(handles)
+        remote.stop(handles)
 
 
 class _Unfinished:

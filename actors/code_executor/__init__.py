@@ -7,6 +7,7 @@ This first version bounds time, output and memory and kills a session's whole pr
 machine from the code: run it where model-written code may run.
 """
 
-from actors.code_executor.executor import CodeExecutor, CodeResult, CodeRunner, CodeStatus, ExecutorConfig
+from actors.code_executor.config import ExecutorConfig
+from actors.code_executor.executor import CodeExecutor, CodeResult, CodeRunner, CodeStatus
 
 __all__ = ["CodeExecutor", "CodeResult", "CodeRunner", "CodeStatus", "ExecutorConfig"]

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import Field
-
-from actors.section import Section
+from actors.code_executor.config import ExecutorConfig
 
 _CHILD = Path(__file__).with_name("child.py")
 _LONGEST_REPORT_BYTES = 1 << 22
@@ -29,16 +27,6 @@ class CodeStatus(enum.StrEnum):
     ERROR = "error"
     TIMEOUT = "timeout"
     DIED = "died"
-
-
-class ExecutorConfig(Section):
-    """Limits of a block (``timeout_s``, ``max_output_chars``) and of a session (``memory_mib``); ``num_executors`` actors."""
-
-    num_executors: int = Field(default=1, ge=1)
-    num_cpus: float = Field(default=0.5, ge=0)
-    timeout_s: float = Field(default=5.0, gt=0)
-    max_output_chars: int = Field(default=2000, ge=1)
-    memory_mib: int = Field(default=2048, ge=128)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ class VllmEngineConfig(Section):
     """vLLM in the worker's own process.
 
     ``kv_cache_gib`` sets the KV cache's size outright (needed on the CPU build); None leaves it to
-    ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray, and its tensor-parallel size if above 1.
+    ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray (0: the CPU build), and its tensor-parallel size if above 1.
     """
 
     type: Literal["vllm"] = "vllm"
@@ -24,7 +24,7 @@ class VllmEngineConfig(Section):
     kv_cache_gib: float | None = Field(default=None, gt=0)
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     enforce_eager: bool = False
-    num_gpus: int = Field(default=1, ge=0)
+    num_gpus: float = Field(default=1, ge=0)
     num_cpus: float = Field(default=1, ge=0)
 
 

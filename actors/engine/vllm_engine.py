@@ -12,7 +12,10 @@ import itertools
 import os
 import queue
 import threading
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -26,18 +29,36 @@ from actors.engine.base import Completion, EngineDied, EngineError, Finish, Requ
 from actors.engine.config import VllmEngineConfig  # noqa: E402
 
 
+_ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def local_model(model: str) -> str:
+    """A model's path if it is one, seen from the working directory or from the repository's root; else its hub name."""
+    shipped = _ROOT / model
+    return str(shipped) if not Path(model).is_dir() and shipped.is_dir() else model
+
+
+def check_memory(config: VllmEngineConfig) -> None:
+    """ValueError if a KV cache in main memory is asked for that this machine has no room for."""
+    available_gib = psutil.virtual_memory().available / (1 << 30)
+    if config.num_gpus == 0 and config.kv_cache_gib is not None and config.kv_cache_gib > available_gib:
+        raise ValueError(
+            f"engine.kv_cache_gib = {config.kv_cache_gib:g}: this machine has {available_gib:.1f} GiB of free memory; set less"
+        )
+
+
 class VllmEngine:
-    """The one owner of vLLM. Raises at construction if the model can't be loaded; see ``explain_start_failure``."""
+    """The one owner of vLLM. ValueError at construction if the model can't be started."""
 
     def __init__(self, config: VllmEngineConfig) -> None:
         self._config = config
         arguments: dict[str, Any] = {
-            "model": config.model,
+            "model": local_model(config.model),
             "dtype": config.dtype,
             "max_model_len": config.max_model_len,
             "max_num_seqs": config.max_num_seqs,
             "enforce_eager": config.enforce_eager,
-            "tensor_parallel_size": max(1, config.num_gpus),
+            "tensor_parallel_size": max(1, int(config.num_gpus)),
             "gpu_memory_utilization": config.gpu_memory_utilization,
             "enable_prefix_caching": True,
             "disable_log_stats": True,
@@ -47,7 +68,15 @@ class VllmEngine:
             arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(config.max_model_len, 4096)}
         if config.kv_cache_gib is not None:
             arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gib * (1 << 30))
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        check_memory(config)
+        try:
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        except Exception as error:  # vLLM raises of all kinds; what a user needs is which model, and the first line
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ValueError(
+                f"engine.model = {config.model!r} can't be started ({reason}); check the name or path, that this machine can reach "
+                "the model hub if it is no path, and max_model_len and kv_cache_gib against the machine's memory"
+            ) from error
         self._tokenizer: Any = self._engine.get_tokenizer()
         self._inbox: queue.SimpleQueue[tuple[str, list[int], SamplingParams, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._ids = itertools.count()

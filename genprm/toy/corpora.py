@@ -19,9 +19,12 @@ from genprm.toy.world import LARGEST_VALUE, Operation, Split, ToyProblem, draw_p
 RATIONALE_INSTRUCTIONS = "Verify each paragraph."
 CRITIC_TEMPLATE = "Paragraph {paragraph} is wrong: {analysis}\nSolve it again."
 
-SLIP_RATE = 0.22
+SLIP_RATE = 0.75
 NOTICE_RATE = 0.35
 IDLE_CHECK_RATE = 0.08
+"""Of the policy's corpus. Sampling at temperature 0.7 makes slips rarer than they are here."""
+CRITIQUED_IDLE_CHECK_RATE = 0.25
+"""Critics must keep count of the operations across checks, so they see many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +53,32 @@ def _word_step(rng: random.Random, equation: str, things: str) -> str:
     return rng.choice(["{e}.", "So {e}.", "Now there are {e} {t}."]).format(e=equation, t=things)
 
 
-def _calculation_slip(rng: random.Random, right: int) -> int:
+_WIDE_SLIPS = [-10, -3, -2, -1, -1, 1, 1, 2, 3, 10]
+_TYPICAL_SLIPS = [-1, 1, 1, 10]
+
+
+def _calculation_slip(rng: random.Random, right: int, slips: Sequence[int]) -> int:
     while True:
-        wrong = right + rng.choice([-10, -3, -2, -1, -1, 1, 1, 2, 3, 10])
+        wrong = right + rng.choice(slips)
         if 0 < wrong <= LARGEST_VALUE and wrong != right:
             return wrong
 
 
-def _reading_slip(rng: random.Random, value: int, operation: Operation) -> tuple[int, Operation]:
+def _typical_reading_slip(rng: random.Random, operation: Operation) -> Operation:
+    """The neighbouring operand, or plus and minus confused."""
+    if operation.operator == "*":
+        return Operation(operator="*", operand=5 - operation.operand)
+    if rng.random() < 0.5:
+        return Operation(operator="-" if operation.operator == "+" else "+", operand=operation.operand)
+    return Operation(operator=operation.operator, operand=operation.operand + (1 if operation.operand < 9 else -1))
+
+
+def _reading_slip(rng: random.Random, value: int, operation: Operation, typical: bool) -> tuple[int, Operation]:
     """A wrong left value, operand or operator, within the world's range."""
+    if typical:
+        wrong = _typical_reading_slip(rng, operation)
+        if 0 < wrong.apply(value) <= LARGEST_VALUE:
+            return value, wrong
     while True:
         kind = rng.choice(["value", "operand", "operand", "operator", "operator"])
         left, wrong = value, operation
@@ -75,9 +95,19 @@ def _reading_slip(rng: random.Random, value: int, operation: Operation) -> tuple
 
 
 def write_solution(
-    rng: random.Random, problem: ToyProblem, *, slip_rate: float, notice_rate: float = NOTICE_RATE, idle_rate: float = IDLE_CHECK_RATE
+    rng: random.Random,
+    problem: ToyProblem,
+    *,
+    slip_rate: float,
+    notice_rate: float = NOTICE_RATE,
+    idle_rate: float = IDLE_CHECK_RATE,
+    typical: bool = True,
 ) -> list[str]:
-    """Steps of a solution; with probability ``slip_rate`` one step slips, and a later Check may notice it."""
+    """Steps of a solution; with probability ``slip_rate`` one step slips, and a later Check may notice it.
+
+    ``typical`` slips are few in kind, as one solver's are; the others cover all that a critic may meet.
+    """
+    slips = _TYPICAL_SLIPS if typical else _WIDE_SLIPS
     slip_at = rng.randrange(len(problem.operations) + 1) if rng.random() < slip_rate else -1
     steps: list[str] = []
     value = problem.start
@@ -90,10 +120,10 @@ def write_solution(
         if slipped and rng.random() < 0.1 and index + 1 < len(problem.operations):
             continue  # an operation is overlooked
         if slipped and rng.random() < 0.5 and value <= LARGEST_VALUE and value > 0:
-            left, done = _reading_slip(rng, value, operation)
+            left, done = _reading_slip(rng, value, operation, typical)
             result = done.apply(left)
         elif slipped:
-            result = _calculation_slip(rng, result)
+            result = _calculation_slip(rng, result, slips)
         steps.append(_word_step(rng, f"{left} {done} = {result}", problem.things))
         noticed = slipped and rng.random() < notice_rate
         if noticed or rng.random() < idle_rate:
@@ -104,7 +134,7 @@ def write_solution(
             break  # the answer is given too early
     answer = value
     if slip_at == len(problem.operations) and rng.random() < 0.5:
-        answer = _calculation_slip(rng, min(max(value, 1), LARGEST_VALUE))
+        answer = _calculation_slip(rng, min(max(value, 1), LARGEST_VALUE), slips)
     steps.append(f"The answer is $\\boxed{{{answer}}}$.")
     return steps
 
@@ -194,7 +224,7 @@ def rationale_dialogue(problem: ToyProblem, steps: Sequence[str]) -> Dialogue:
             break
     spans.append(Span(text=rationale.THINK_END, weight=2.0))
     spans.append(Span(text=rationale.FINAL_INDEX_BRIDGE, weight=0.0))
-    spans.append(Span(text=f"{index}", weight=VERDICT_WEIGHT))
+    spans.append(Span(text=f"{{{index}", weight=VERDICT_WEIGHT))
     spans.append(Span(text="}$."))
     prompt = rationale.rationale_prompt(problem.text, steps, RATIONALE_INSTRUCTIONS)
     return Dialogue(turns=(_turn("user", prompt), _turn("assistant", *spans)))
@@ -234,7 +264,7 @@ def _judgeable(problem: ToyProblem, steps: Sequence[str]) -> bool:
 def critique_solution(rng: random.Random, problem: ToyProblem) -> list[str]:
     """A solution to be critiqued: more slips than the policy's own, so that errors are common in the corpus."""
     while True:
-        steps = write_solution(rng, problem, slip_rate=0.65, notice_rate=0.2)
+        steps = write_solution(rng, problem, slip_rate=0.65, notice_rate=0.2, idle_rate=CRITIQUED_IDLE_CHECK_RATE, typical=False)
         if _judgeable(problem, steps):
             return steps
 

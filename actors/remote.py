@@ -1,0 +1,133 @@
+"""Code executors and engines as Ray actors, behind the interfaces they have in-process: all of actors/ that knows Ray."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from actors.code_executor import CodeExecutor, CodeResult, ExecutorConfig
+from actors.engine import Completion, Engine, EngineConfig, EngineDied, Request, open_engine
+
+
+class ActorLost(RuntimeError):
+    """An actor died with a row's work in it; the row can be tried again from its beginning."""
+
+
+class EngineHost:
+    """What runs in an engine's actor; ends its process when the engine dies, so that Ray starts it anew."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._engine = open_engine(config)
+
+    async def generate(self, request: Request) -> list[Completion]:
+        try:
+            return await self._engine.generate(request)
+        except EngineDied:
+            ray.actor.exit_actor()
+            raise
+
+    async def ready(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What a stage's workers need beside themselves: code executors, and engines by role."""
+
+    executors: ExecutorConfig | None = None
+    engines: Mapping[str, EngineConfig] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handles:
+    """The running actors of ``Services``."""
+
+    executors: tuple[Any, ...] = ()
+    engines: Mapping[str, Any] = field(default_factory=dict)
+
+    def runner(self) -> RemoteExecutors:
+        return RemoteExecutors(self.executors)
+
+    def engine(self, role: str) -> Engine:
+        return RemoteEngine(self.engines[role])
+
+
+def start(services: Services) -> Handles:
+    """Start the actors; a dead one is restarted by Ray, without its sessions or requests.
+
+    Engines are waited for: the error of one that can't start is raised here.
+    """
+    always = {"max_restarts": -1, "max_concurrency": 1000}
+    executors: list[Any] = []
+    if services.executors is not None:
+        remote_executor = ray.remote(CodeExecutor).options(num_cpus=services.executors.num_cpus, **always)
+        executors = [remote_executor.remote(services.executors) for _ in range(services.executors.num_executors)]
+    engines = {
+        role: ray.remote(EngineHost).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus, **always).remote(config)
+        for role, config in services.engines.items()
+    }
+    handles = Handles(executors=tuple(executors), engines=engines)
+    try:
+        ray.get([engine.ready.remote() for engine in engines.values()])
+    except BaseException:
+        stop(handles)
+        raise
+    return handles
+
+
+def stop(handles: Handles) -> None:
+    for handle in (*handles.executors, *handles.engines.values()):
+        ray.kill(handle)
+
+
+class RemoteEngine:
+    """An engine in another actor."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def generate(self, request: Request) -> list[Completion]:
+        try:
+            completions: list[Completion] = await self._handle.generate.remote(request)
+        except RayActorError as error:
+            raise ActorLost(f"an engine died: {error}") from error
+        return completions
+
+    def close(self) -> None:
+        """The actor belongs to the stage, which stops it."""
+
+
+class RemoteExecutors:
+    """Spreads sessions over the actors in turn; a session id carries the number of its actor."""
+
+    def __init__(self, handles: Sequence[Any]) -> None:
+        self._handles = list(handles)
+        self._next = itertools.cycle(range(len(self._handles)))
+
+    async def open(self) -> str:
+        number = next(self._next)
+        session = await self._call(number, "open")
+        return f"{number}:{session}"
+
+    async def run(self, session: str, code: str) -> CodeResult:
+        number, _, name = session.partition(":")
+        result: CodeResult = await self._call(int(number), "run", name, code)
+        return result
+
+    async def close(self, session: str) -> None:
+        number, _, name = session.partition(":")
+        try:
+            await self._call(int(number), "close", name)
+        except ActorLost:
+            pass  # the actor is gone and took its sessions along
+
+    async def _call(self, number: int, method: str, *arguments: str) -> Any:
+        try:
+            return await getattr(self._handles[number], method).remote(*arguments)
+        except (RayActorError, KeyError) as error:
+            raise ActorLost(f"code executor {number} died: {error}") from error

@@ -1,0 +1,53 @@
+"""Connecting to Ray: a cluster if one is named, else a local instance that ends with the job."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from pydantic import Field
+
+from actors.section import Section
+
+
+class RayConfig(Section):
+    """``address`` of a cluster (``RAY_ADDRESS``, which ``ray job submit`` sets, serves as well); None: start a local Ray.
+
+    ``num_cpus`` is what a local Ray counts on (None: the machine's cores).
+    """
+
+    address: str | None = None
+    num_cpus: int | None = Field(default=None, ge=1)
+    dashboard: bool = True
+
+
+def connect(config: RayConfig) -> None:
+    """Connect once; says where the dashboard is. ValueError if a named cluster can't be reached."""
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    import ray
+
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            context = ray.init(address=address, logging_level=logging.WARNING)
+        else:
+            context = ray.init(
+                num_cpus=config.num_cpus,
+                include_dashboard=config.dashboard,
+                logging_level=logging.WARNING,
+                configure_logging=True,
+            )
+    except ConnectionError as error:
+        raise ValueError(f"ray.address = {address!r}: can't be reached ({error}); is the cluster up, and RAY_AUTH_MODE set?") from error
+    where = context.dashboard_url
+    print(f"ray: {'cluster ' + address if address else 'local'}" + (f", dashboard at http://{where}" if where else ""), flush=True)
+    sys.stdout.flush()
+
+
+def disconnect() -> None:
+    import ray
+
+    ray.shutdown()

@@ -1,0 +1,125 @@
+"""The one typed configuration tree: TOML in, checked once, every default in its own field.
+
+Sections stand beside what they configure; this file only joins them. It imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from actors.code_executor.config import ExecutorConfig
+from actors.engine.config import EngineConfig, VllmEngineConfig
+from actors.estimator import EstimatorConfig
+from actors.grader import GradingConfig
+from actors.policy import PolicyConfig, RolloutConfig
+from actors.rationalizer import RationalizerConfig
+from actors.section import Section
+from actors.train_config import TrainConfig
+from actors.verifier import VerifierConfig
+from cluster.session import RayConfig
+from workflows.problems import ProblemsConfig
+from workflows.sections import ConversationsConfig, Engines, EvaluateConfig, LabelsConfig, Pools, SearchConfig
+from workflows.storage import Folder
+from workflows.tracking import TrackingConfig
+
+
+class Config(Section):
+    """Everything a job can be told. ``seed`` is where all randomness derives from."""
+
+    seed: int = 0
+    ray: RayConfig = RayConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    engines: Engines
+    pools: Pools = Pools()
+    grading: GradingConfig = GradingConfig()
+    executor: ExecutorConfig = ExecutorConfig()
+    problems: ProblemsConfig
+    policy: PolicyConfig = PolicyConfig()
+    rollouts: RolloutConfig = RolloutConfig()
+    estimates: EstimatorConfig = EstimatorConfig()
+    labels: LabelsConfig = LabelsConfig()
+    rationales: RationalizerConfig = RationalizerConfig()
+    conversations: ConversationsConfig = ConversationsConfig()
+    train: TrainConfig
+    verifier: VerifierConfig = VerifierConfig()
+    evaluate: EvaluateConfig
+    search: SearchConfig
+
+
+def load(path: str, changes: Sequence[str], run: Folder) -> Config:
+    """The configuration of a TOML file with ``section.key=value`` changes; ValueError names what is wrong and the remedy.
+
+    ``{run}`` in a verifier's model stands for the run directory.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"--config = {path!r}: there is no such file; the presets are in jobs/presets")
+    try:
+        tree = tomllib.loads(file.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config = {path!r}: not TOML: {error}") from error
+    for change in changes:
+        _apply(tree, change)
+    for engine in tree.get("engines", {}).values() if isinstance(tree.get("engines"), dict) else ():
+        if isinstance(engine, dict) and isinstance(engine.get("model"), str):
+            engine["model"] = engine["model"].replace("{run}", run.uri)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(_explain(error)) from error
+    for role in Engines.model_fields:
+        _check_model(f"engines.{role}.model", getattr(config.engines, role), run)
+    return config
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    name, separator, text = change.partition("=")
+    keys = name.strip().split(".")
+    if not separator or not all(keys):
+        raise ValueError(f"--set {change!r}: write it as section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    node = tree
+    for key in keys[:-1]:
+        child = node.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ValueError(f"--set {change!r}: {key!r} is a setting, not a section")
+        node = child
+    node[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for each wrong setting: its path, its value, what is wrong."""
+    lines = []
+    for item in error.errors():
+        names = [str(part) for part in item["loc"] if part not in ("vllm", "http", "scripted")]
+        path = ".".join(names)
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{path}: there is no such setting; `--dry-run` prints all there are")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: must be set; see jobs/presets for examples")
+        else:
+            lines.append(f"{path} = {item['input']!r}: {item['msg']}")
+    return "; ".join(lines)
+
+
+def _check_model(setting: str, engine: EngineConfig, run: Folder) -> None:
+    """A model given as a path must be there; one that this run will make, or a hub name, is left to the engine."""
+    if not isinstance(engine, VllmEngineConfig) or engine.model.startswith(run.uri):
+        return
+    looks_local = engine.model.startswith(("/", ".", "~")) or Path(engine.model).exists() or engine.model.count("/") != 1
+    if looks_local and not (Path(engine.model) / "config.json").is_file():
+        raise ValueError(f"{setting} = {engine.model!r}: no model is there (no config.json); give a model's folder or hub name")
+
+
+def resolved(config: Config) -> str:
+    """The whole tree, defaults filled in, as JSON."""
+    return json.dumps(config.model_dump(mode="json"), indent=2)

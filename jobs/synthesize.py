@@ -1,0 +1,31 @@
+"""Problems to training conversations; see workflows/synthesis.py."""
+
+from __future__ import annotations
+
+import sys
+
+from jobs import cli
+
+STAGES = ("problems", "rollouts", "solutions", "estimates", "labels", "rationales", "conversations")
+
+
+def main() -> int:
+    parser = cli.parser("synthesize", "From problems to step-labelled, code-verified training conversations.")
+    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to run (default: %(default)s)")
+    arguments = parser.parse_args()
+
+    def execute(config, run, tracker):  # type: ignore[no-untyped-def]
+        from jobs.settings import synthesis_settings
+        from workflows.report import stage_table
+        from workflows.synthesis import synthesize
+
+        summaries = synthesize(run, synthesis_settings(config), tracker, until=arguments.until)
+        print(stage_table(summaries))
+        print(f"data: {run.uri}")
+
+    plan = STAGES[: STAGES.index(arguments.until) + 1]
+    return cli.main("synthesize", arguments, plan, execute)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

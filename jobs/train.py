@@ -1,0 +1,28 @@
+"""Conversations to a trained GenPRM; see workflows/training.py."""
+
+from __future__ import annotations
+
+import sys
+
+from jobs import cli
+
+
+def main() -> int:
+    parser = cli.parser("train", "Train a generative process reward model on a run's conversations; export it for vLLM.")
+    arguments = parser.parse_args()
+
+    def execute(config, run, tracker):  # type: ignore[no-untyped-def]
+        from workflows.parts import DONE
+        from workflows.report import stage_table
+        from workflows.training import export_folder, train
+
+        if not (run / "conversations").exists(DONE):
+            raise ValueError(f"--run-dir = {run.uri!r}: no finished conversations there; run python -m jobs.synthesize with it first")
+        print(stage_table([train(run, config.train, conversations="conversations", tracker=tracker)]))
+        print(f"model: {export_folder(run)}")
+
+    return cli.main("train", arguments, ("train",), execute)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""What a verifier is for: best-of-N against majority voting and pass@N, and the critic (sections 3.1.2, 4.3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from actors.code_executor import ExecutorConfig
+from actors.engine import EngineConfig
+from actors.grader import Grader, GradingConfig
+from actors.policy import Policy, PolicyConfig, Sample
+from actors.remote import Handles, Services
+from actors.verifier import Verifier, VerifierConfig
+from genprm.rationale import read_analysis
+from genprm.records import BenchmarkSolution, Candidate, JudgedSolution, Outcome, Problem, SearchResult
+from genprm.reward import RIGHT_FROM, majority_answer, solution_score
+from workflows.parts import StageSummary, read_rows
+from workflows.pool import Pool
+from workflows.problems import ProblemsConfig
+from workflows.sections import SearchConfig
+from workflows.stage import Stage, run_stage
+from workflows.storage import Folder
+from workflows.synthesis import dump, model_identity, read_problems_stage
+from workflows.tracking import Tracker
+
+PROBLEMS = "search_problems"
+STAGE = "search"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    seed: int
+    policy_engine: EngineConfig
+    verifier_engine: EngineConfig
+    policy: PolicyConfig
+    verifier: VerifierConfig
+    search: SearchConfig
+    grading: GradingConfig
+    executor: ExecutorConfig
+    pool: Pool
+    model_fingerprint: str
+
+
+class SearchWorker:
+    """problem -> candidates with scores, choices, critic turns"""
+
+    def __init__(self, settings: SearchSettings, handles: Handles) -> None:
+        self._config = settings.search
+        self._policy = Policy(
+            engine=handles.engine("policy"),
+            grader=Grader(settings.grading),
+            config=settings.policy,
+            run_seed=settings.seed,
+        )
+
+        def verifier(num_votes: int) -> Verifier:
+            return Verifier(
+                engine=handles.engine("verifier"),
+                runner=handles.runner(),
+                config=settings.verifier.model_copy(update={"num_votes": num_votes}),
+                run_seed=settings.seed,
+            )
+
+        self._scorer = verifier(settings.search.num_votes)
+        self._critic = verifier(settings.search.critic_votes)
+
+    async def process(self, row: dict[str, Any]) -> Sequence[SearchResult]:
+        problem = Problem.of(row)
+        samples = await self._policy.sample(problem, n=self._config.num_candidates, purpose="search")
+        judged = await asyncio.gather(*(self._score(problem, index, sample) for index, sample in enumerate(samples)))
+        candidates = [
+            Candidate(
+                answer=sample.grade.answer,
+                outcome=sample.grade.outcome,
+                score=solution_score(judgement.rewards_S, self._config.aggregate) if judgement else None,
+            )
+            for sample, judgement in zip(samples, judged, strict=True)
+        ]
+        outcomes, judged_steps, texts, critic_tokens = await self._critic_turns(problem, samples[0])
+        tokens = sum(sample.num_tokens for sample in samples) + sum(item.num_tokens for item in judged if item)
+        return [
+            SearchResult(
+                id=problem.id,
+                candidates=tuple(candidates),
+                pass_at_1=sum(item.outcome is Outcome.CORRECT for item in candidates) / len(candidates),
+                majority=float(is_right(candidates, majority_answer([item.answer for item in candidates]))),
+                best_of_n=float(best(candidates).outcome is Outcome.CORRECT),
+                pass_at_n=float(any(item.outcome is Outcome.CORRECT for item in candidates)),
+                critic_outcomes=tuple(outcomes),
+                critic_judged=tuple(judged_steps),
+                critic_texts=tuple(texts),
+                num_tokens=tokens + critic_tokens,
+            )
+        ]
+
+    async def _score(self, problem: Problem, index: int, sample: Sample) -> JudgedSolution | None:
+        if not sample.steps:
+            return None
+        solution = BenchmarkSolution(id=f"{problem.id}/c{index}", problem=problem.text, steps=sample.steps, label=-1)
+        return await self._scorer.judge(solution, stop_at_first_error=False)
+
+    async def _critic_turns(
+        self, problem: Problem, sample: Sample
+    ) -> tuple[list[Outcome], list[int | None], list[str], int]:
+        """Judge, hand the first wrong step's analysis back, rewrite; unchanged where nothing is judged wrong."""
+        outcomes, texts = [sample.grade.outcome], [sample.text]
+        judged_steps: list[int | None] = []
+        tokens = 0
+        settled = False
+        for turn in range(self._config.critic_turns):
+            wrong: int | None = -1
+            if not settled and sample.steps:
+                solution = BenchmarkSolution(id=f"{problem.id}/t{turn}", problem=problem.text, steps=sample.steps, label=-1)
+                judgement = await self._critic.judge(solution, stop_at_first_error=True)
+                tokens += judgement.num_tokens
+                wrong = judgement.prediction
+                analysis = first_objection(judgement, wrong)
+                if wrong is not None and wrong >= 0 and analysis is not None:
+                    sample = await self._policy.rewrite(
+                        problem, sample.text, paragraph=wrong + 1, analysis=analysis, index=turn
+                    )
+                    tokens += sample.num_tokens
+                else:
+                    settled = True
+            judged_steps.append(wrong)
+            outcomes.append(sample.grade.outcome)
+            texts.append(sample.text)
+        return outcomes, judged_steps, texts, tokens
+
+
+def first_objection(judgement: JudgedSolution, wrong: int | None) -> str | None:
+    """The analysis of the first vote that judged step ``wrong`` wrong; None where there is none to hand back."""
+    if wrong is None or wrong < 0:
+        return None
+    for vote in judgement.votes_S[wrong]:
+        if vote.reward is not None and vote.reward < RIGHT_FROM:
+            return read_analysis(vote.text)
+    return None
+
+
+def best(candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate of the best score; ties and unscorable ones go to the earliest."""
+    return max(candidates, key=lambda item: -1.0 if item.score is None else item.score)
+
+
+def is_right(candidates: Sequence[Candidate], answer: str | None) -> bool:
+    """Whether the candidates that gave ``answer`` were graded correct."""
+    return any(item.answer == answer and item.outcome is Outcome.CORRECT for item in candidates)
+
+
+def search(run: Folder, settings: SearchSettings, tracker: Tracker) -> list[StageSummary]:
+    config = settings.search
+    source = ProblemsConfig(
+        path=config.problems, limit=config.limit, text_field=config.text_field, answer_field=config.answer_field
+    )
+    read = read_problems_stage(run, PROBLEMS, source, "search.problems", tracker)
+    stage = Stage(
+        name=STAGE,
+        reads=PROBLEMS,
+        key="id",
+        writes=SearchResult,
+        make_worker=partial(SearchWorker, settings),
+        config=dump(
+            ("seed", settings.seed),
+            ("policy_engine", model_identity(settings.policy_engine)),
+            ("verifier_engine", model_identity(settings.verifier_engine)),
+            ("policy", settings.policy),
+            ("verifier", settings.verifier),
+            ("search", settings.search),
+        ),
+        inputs={"model": settings.model_fingerprint},
+        pool=settings.pool,
+        services=Services(
+            executors=settings.executor, engines={"policy": settings.policy_engine, "verifier": settings.verifier_engine}
+        ),
+    )
+    searched = run_stage(stage, run, tracker)
+    tracker.metrics({f"{STAGE}/{name}": value for name, value in scores(run).items()})
+    return [read, searched]
+
+
+def scores(run: Folder) -> dict[str, float]:
+    """Accuracies in percent over the problems that were searched."""
+    rows = [SearchResult.of(row) for row in read_rows(run, STAGE)]
+    if not rows:
+        return {}
+    result = {
+        name: 100.0 * sum(getattr(row, name) for row in rows) / len(rows)
+        for name in ("pass_at_1", "majority", "best_of_n", "pass_at_n")
+    }
+    for turn in range(len(rows[0].critic_outcomes)):
+        right = sum(row.critic_outcomes[turn] is Outcome.CORRECT for row in rows)
+        result[f"critic_turn_{turn}"] = 100.0 * right / len(rows)
+    return result

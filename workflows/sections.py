@@ -1,0 +1,71 @@
+"""The workflows' own configuration sections; light to import."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from actors.engine.config import EngineConfig
+from actors.section import Section
+from genprm.progress import LabelRule
+from genprm.reward import Aggregate
+from workflows.pool import Pool
+
+
+class Engines(Section):
+    """One engine a role. In a model's path ``{run}`` stands for the run directory."""
+
+    policy: EngineConfig
+    completer: EngineConfig
+    rationale: EngineConfig
+    verifier: EngineConfig
+
+
+class Pools(Section):
+    """Workers and rows in flight of each engine stage; ``light`` is for the stages that only do arithmetic."""
+
+    rollouts: Pool = Pool()
+    estimates: Pool = Pool()
+    rationales: Pool = Pool()
+    evaluate: Pool = Pool()
+    search: Pool = Pool()
+    light: Pool = Pool(block_rows=256, rows_in_flight=1024)
+
+
+class LabelsConfig(Section):
+    """How values become labels: ``rule`` and its ``epsilon`` (Eq. 11; Tables 3 and 4)."""
+
+    rule: LabelRule = "ratio"
+    epsilon: float = 0.8
+
+
+class ConversationsConfig(Section):
+    """``direct`` makes the data of the Direct GenPRM baseline: judgements without rationales."""
+
+    direct: bool = False
+
+
+class EvaluateConfig(Section):
+    """A ProcessBench file (id, problem, steps, label) and how much of it."""
+
+    benchmark: str
+    limit: int | None = Field(default=None, ge=1)
+    stop_at_first_error: bool = True
+
+
+class SearchConfig(Section):
+    """Problems, candidates a problem for best-of-N (votes and score of each), turns of the critic."""
+
+    problems: str
+    limit: int | None = Field(default=None, ge=1)
+    text_field: str = "problem"
+    answer_field: str = "answer"
+    num_candidates: int = Field(default=8, ge=1)
+    num_votes: int = Field(default=1, ge=1)
+    critic_votes: int = Field(default=1, ge=1)
+    aggregate: Aggregate = "last"
+    critic_turns: int = Field(default=3, ge=0)
+
+
+SynthesisStage = Literal["problems", "rollouts", "solutions", "estimates", "labels", "rationales", "conversations"]
