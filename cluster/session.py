@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 
 from pydantic import Field
 
 from actors.section import Section
+
+
+WORKER_ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore",
+    "TQDM_DISABLE": "1",
+}
+"""What every worker process gets unless the driver's own environment says otherwise: libraries kept quiet."""
 
 
 class RayConfig(Section):
@@ -26,16 +33,18 @@ def connect(config: RayConfig) -> None:
     """Connect once; says where the dashboard is. ValueError if a named cluster can't be reached."""
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     import ray
 
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    quiet = {"env_vars": {name: os.environ.get(name, value) for name, value in WORKER_ENVIRONMENT.items()}}
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            context = ray.init(address=address, logging_level=logging.WARNING)
+            context = ray.init(address=address, runtime_env=quiet, logging_level=logging.WARNING)
         else:
             context = ray.init(
                 num_cpus=config.num_cpus,
+                runtime_env=quiet,
                 include_dashboard=config.dashboard,
                 logging_level=logging.WARNING,
                 configure_logging=True,
@@ -44,7 +53,6 @@ def connect(config: RayConfig) -> None:
         raise ValueError(f"ray.address = {address!r}: can't be reached ({error}); is the cluster up, and RAY_AUTH_MODE set?") from error
     where = context.dashboard_url
     print(f"ray: {'cluster ' + address if address else 'local'}" + (f", dashboard at http://{where}" if where else ""), flush=True)
-    sys.stdout.flush()
 
 
 def disconnect() -> None:

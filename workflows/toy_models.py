@@ -134,7 +134,8 @@ async def make_benchmark(models: Path, file: Path, seed: int) -> None:
     half = NUM_BENCHMARK // 2
     if min(len(kind) for kind in rows.values()) < half:
         raise RuntimeError(f"the policy made {len(rows[True])} erroneous and {len(rows[False])} correct solutions, {half} wanted")
-    file.write_text(json.dumps(rows[True][:half] + rows[False][:half], indent=1) + "\n")
+    mixed = [row for pair in zip(rows[True][:half], rows[False][:half], strict=True) for row in pair]
+    file.write_text(json.dumps(mixed, indent=1) + "\n")
     engine.close()
     grader.close()
 

@@ -9,13 +9,14 @@
 To add one: a section in ``config``, a module beside these, a line in ``open_engine``.
 """
 
-from actors.engine.base import Completion, Engine, EngineError, Finish, Request, Sampling, Turn
+from actors.engine.base import Completion, Engine, EngineDied, EngineError, Finish, Request, Sampling, Turn
 from actors.engine.config import EngineConfig, HttpEngineConfig, ScriptedEngineConfig, VllmEngineConfig
 
 __all__ = [
     "Completion",
     "Engine",
     "EngineConfig",
+    "EngineDied",
     "EngineError",
     "Finish",
     "HttpEngineConfig",

@@ -1,0 +1,246 @@
+"""Policy, estimator, rationalizer and verifier against scripted engines and the real executor and grader."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from actors.code_executor import CodeExecutor, ExecutorConfig
+from actors.engine import Completion, Finish, Request
+from actors.engine.scripted_engine import ScriptedEngine
+from actors.estimator import Estimator, EstimatorConfig
+from actors.grader import Grader, GradingConfig
+from actors.policy import Policy, PolicyConfig, RolloutConfig
+from actors.rationalizer import Rationalizer, RationalizerConfig
+from actors.verifier import Verifier, VerifierConfig, reward_of
+from genprm import rationale
+from genprm.records import (
+    BenchmarkSolution,
+    Counts,
+    CritiqueOutcome,
+    LabelledSolution,
+    Outcome,
+    Problem,
+    SegmentKind,
+    Solution,
+)
+from tests.actors.scripts import say, solver
+
+PROBLEM = Problem(id="p", text="3 plus 4", answer="7", level=None)
+PROMPTS = PolicyConfig(prompt="{problem}")
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    grader = Grader(GradingConfig())
+    yield grader
+    grader.close()
+
+
+def solution(outcome: Outcome = Outcome.CORRECT, steps: tuple[str, ...] = ("3 + 4 = 7.", "so", "The answer is 7.")) -> Solution:
+    return Solution(
+        id="p/s0", problem_id="p", problem=PROBLEM.text, answer="7", level=None, steps=steps, final_answer="7", outcome=outcome,
+        problem_counts=Counts(correct=1, incorrect=1),
+    )  # fmt: skip
+
+
+def test_policy_counts_every_path_and_keeps_distinct_ones_of_both_kinds(grader: Grader) -> None:
+    policy = Policy(engine=ScriptedEngine(solver), grader=grader, config=PROMPTS, run_seed=0)
+    config = RolloutConfig(first_round=8, next_rounds=4, max_paths=16, keep_per_kind=2)
+    rollouts = asyncio.run(policy.rollouts(PROBLEM, config))
+    assert rollouts.counts == Counts(correct=8, incorrect=8)
+    assert [(path.outcome, path.answer) for path in rollouts.paths] == [(Outcome.CORRECT, "7"), (Outcome.INCORRECT, "8")]
+    assert rollouts.paths[0].steps == ("3 + 4 = 7.", r"The answer is $\boxed{7}$.")
+
+
+def test_policy_stops_sampling_once_it_has_enough(grader: Grader) -> None:
+    policy = Policy(engine=ScriptedEngine(solver), grader=grader, config=PROMPTS, run_seed=0)
+    config = RolloutConfig(first_round=4, next_rounds=4, max_paths=64, keep_per_kind=1)
+    assert asyncio.run(policy.rollouts(PROBLEM, config)).counts.trials == 4
+
+
+def test_truncated_and_one_step_paths_are_neither_kind(grader: Grader) -> None:
+    def script(request: Request) -> list[Completion]:
+        return [say(r" \boxed{7}"), say(" 3 + 4\nStep 2: \\boxed{7", Finish.LENGTH)] * (request.n // 2)
+
+    policy = Policy(engine=ScriptedEngine(script), grader=grader, config=PROMPTS, run_seed=0)
+    rollouts = asyncio.run(policy.rollouts(PROBLEM, RolloutConfig(first_round=4, max_paths=4)))
+    assert rollouts.paths == ()
+    assert (rollouts.counts.truncated, rollouts.num_one_step) == (2, 2)
+
+
+def test_estimator_asks_for_k_completions_from_every_state_but_the_last(grader: Grader) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def script(request: Request) -> list[Completion]:
+        asked.append((request.prefix, request.n))
+        return [say(rf" so \boxed{{{7 if index < request.n // 2 else 8}}}") for index in range(request.n)]
+
+    config = EstimatorConfig(start=4, hard=8, middle=6, easy=2)
+    estimator = Estimator(engine=ScriptedEngine(script), grader=grader, prompts=PROMPTS, config=config, run_seed=0)
+    estimate = asyncio.run(estimator.estimate(solution()))
+    assert asked == [("Step 1:", 4), ("Step 1: 3 + 4 = 7.\nStep 2:", 6), ("Step 1: 3 + 4 = 7.\nStep 2: so\nStep 3:", 6)]
+    assert estimate.start_counts == Counts(correct=2, incorrect=2)
+    assert estimate.step_counts_S == (Counts(correct=3, incorrect=3), Counts(correct=3, incorrect=3), Counts(correct=1))
+    assert estimate.num_completions == 16
+
+
+def test_estimator_samples_nothing_after_a_zero_and_shares_the_start(grader: Grader) -> None:
+    prefixes: list[str] = []
+
+    def script(request: Request) -> list[Completion]:
+        prefixes.append(request.prefix)
+        value = 7 if request.prefix == "Step 1:" else 9
+        return [say(rf" \boxed{{{value}}}")] * request.n
+
+    config = EstimatorConfig(start=2, hard=2, middle=2, easy=2)
+    estimator = Estimator(engine=ScriptedEngine(script), grader=grader, prompts=PROMPTS, config=config, run_seed=0)
+
+    async def both() -> tuple[Counts, ...]:
+        first, second = await asyncio.gather(estimator.estimate(solution()), estimator.estimate(solution(Outcome.INCORRECT)))
+        assert first.start_counts == second.start_counts
+        return first.step_counts_S
+
+    assert asyncio.run(both()) == (Counts(incorrect=2), Counts(), Counts())
+    assert prefixes.count("Step 1:") == 1
+    assert len(prefixes) == 3
+
+
+def labelled(steps: tuple[str, ...] = ("3 + 4 = 8.", "The answer is 8.")) -> LabelledSolution:
+    return LabelledSolution(
+        **{name: getattr(solution(steps=steps), name) for name, _ in Solution.FIELDS},
+        start_counts=Counts(correct=1), step_counts_S=(Counts(),) * len(steps), num_completions=0, num_tokens=0,
+        values_S=(0.0,) * len(steps), progress_S=(0.0,) * len(steps), labels_S=(0,) * len(steps), first_error=0,
+    )  # fmt: skip
+
+
+def critic_script(request: Request) -> list[Completion]:
+    """Judges paragraph 1 with code, reads its output, and names the paragraph that the output refutes."""
+    text = request.prefix
+    if text.endswith("\\boxed"):
+        index = 1 if "False" in text else -1
+        return [say(f"{{{index}}}")] * request.n
+    if text.endswith("<analyze>\n"):
+        return [say("sum\n</analyze>\n<verify>\n```python\nprint(3 + 4 == 8)\n```\n")]
+    return [say("done\n</verify>\n</think>")]
+
+
+def test_rationalizer_runs_the_code_and_reads_the_index() -> None:
+    rationalizer = Rationalizer(
+        engine=ScriptedEngine(critic_script), runner=CodeExecutor(ExecutorConfig()), config=RationalizerConfig(), run_seed=0
+    )
+    critique = asyncio.run(rationalizer.critique(labelled()))
+    assert critique.outcome is CritiqueOutcome.READ
+    assert critique.index_votes_V == (0, 0, 0, 0)
+    assert critique.judged_first_error == 0
+    assert [segment.text for segment in critique.segments if segment.kind is SegmentKind.OUTPUT] == [
+        "[Code Output]\n\n```\nFalse\n```\n"
+    ]
+    assert [segment.text for segment in critique.segments if segment.kind is SegmentKind.CODE] == ["print(3 + 4 == 8)\n"]
+    assert "".join(segment.text for segment in critique.segments).startswith(rationale.RATIONALE_PREFILL)
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome"),
+    [
+        (lambda request: [say("words", Finish.LENGTH, 9999)] * request.n, CritiqueOutcome.OUT_OF_TOKENS),
+        (lambda request: [say("```python\n1\n```\n")] * request.n, CritiqueOutcome.OUT_OF_ROUNDS),
+        (lambda request: [say("no idea </think>")] * request.n, CritiqueOutcome.NO_VERDICT),
+    ],
+)
+def test_a_rationale_without_a_verdict_says_why(
+    script: Callable[[Request], list[Completion]], outcome: CritiqueOutcome
+) -> None:
+    config = RationalizerConfig(max_code_rounds=2)
+    rationalizer = Rationalizer(
+        engine=ScriptedEngine(script), runner=CodeExecutor(ExecutorConfig()), config=config, run_seed=0
+    )
+    critique = asyncio.run(rationalizer.critique(labelled()))
+    assert (critique.outcome, critique.judged_first_error) == (outcome, None)
+
+
+def verdict(yes: float) -> Completion:
+    word = "Yes" if yes >= 0.5 else "No"
+    alternatives = {"Yes": math.log(max(yes, 1e-9)), "No": math.log(max(1 - yes, 1e-9))}
+    return Completion(
+        text=f"{{{word}}}$\n</output>", finish=Finish.STOP, num_tokens=4, logprobs_T=({"{": -0.1}, alternatives, {"}$": 0.0})
+    )
+
+
+def judge_script(request: Request) -> list[Completion]:
+    """Finds step 2 wrong, by code; writes in the wire format."""
+    step = sum(turn.role == "user" for turn in request.turns)
+    if request.num_logprobs:
+        return [verdict(0.1 if "False" in request.prefix else 0.9)]
+    if request.prefix.endswith("```python\n"):
+        return [say(f"print({step} != 2)\n```\n")]
+    if request.prefix.endswith("step by step: "):
+        return [say(f"looking at {step}\n</analyze>")]
+    return [say("so it is\n</verify>")]
+
+
+def judge(config: VerifierConfig, script: Callable[[Request], list[Completion]] = judge_script, stop: bool = True):  # type: ignore[no-untyped-def]
+    verifier = Verifier(engine=ScriptedEngine(script), runner=CodeExecutor(ExecutorConfig()), config=config, run_seed=0)
+    row = BenchmarkSolution(id="x", problem="P", steps=("a", "b", "c"), label=1)
+    return asyncio.run(verifier.judge(row, stop_at_first_error=stop))
+
+
+def test_verifier_finds_the_first_wrong_step_and_stops_there() -> None:
+    judged = judge(VerifierConfig(num_votes=2))
+    assert judged.rewards_S == (pytest.approx(0.9), pytest.approx(0.1))
+    assert (judged.prediction, judged.first_vote_prediction) == (1, 1)
+    assert judged.num_code_blocks == 4
+    assert judged.votes_S[1][0].text == (
+        "<analyze>\nLet's analyze the Paragraph 2 step by step: looking at 2\n</analyze>\n"
+        "<verify>\nLet's use python code to find any potential error:\n```python\nprint(2 != 2)\n```\n"
+        "[Code Output]\n\n```\nFalse\n```\nso it is\n</verify>\n"
+        "<output>\n**Judgement**: $\\boxed{No}$\n</output>"
+    )
+
+
+def test_verifier_scores_every_step_when_asked() -> None:
+    assert len(judge(VerifierConfig(), stop=False).rewards_S) == 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "run_code", "has_analysis", "num_outputs", "num_code"),
+    [("both", False, True, 0, 3), ("analysis", True, True, 0, 0), ("code", True, False, 3, 3), ("direct", True, False, 0, 0)],
+)
+def test_modes_of_table_5(mode: str, run_code: bool, has_analysis: bool, num_outputs: int, num_code: int) -> None:
+    judged = judge(VerifierConfig(mode=mode, run_code=run_code), stop=False)  # type: ignore[arg-type]
+    texts = [votes[0].text for votes in judged.votes_S]
+    assert all(("<analyze>" in text) is has_analysis for text in texts)
+    assert sum(text.count("[Code Output]") for text in texts) == num_outputs
+    assert judged.num_code_blocks == num_code
+
+
+def test_an_unreadable_verdict_is_no_vote() -> None:
+    def script(request: Request) -> list[Completion]:
+        return [say("{hmm")] if request.num_logprobs else judge_script(request)
+
+    judged = judge(VerifierConfig(num_votes=2), script)
+    assert (judged.rewards_S, judged.prediction, judged.num_unreadable) == ((None,), None, 2)
+
+
+def test_the_history_of_a_vote_is_its_own() -> None:
+    histories: list[str] = []
+
+    def script(request: Request) -> list[Completion]:
+        if request.num_logprobs:
+            histories.append("|".join(turn.content for turn in request.turns if turn.role == "assistant"))
+        if request.prefix.endswith("step by step: "):
+            return [say(f"thought {request.seed}\n</analyze>")]
+        return judge_script(request)
+
+    judge(VerifierConfig(num_votes=2), script, stop=False)
+    last = [history for history in histories if history.count("<output>") == 2]
+    assert len(set(last)) == 2
+    assert all(history.endswith("</output>\n") for history in last)
+
+
+def test_reward_is_read_at_the_verdict_token() -> None:
+    assert reward_of(verdict(0.7)) == pytest.approx(0.7)
+    assert reward_of(say("{Yes}")) is None
