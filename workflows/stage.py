@@ -107,6 +107,8 @@ class StageActor:
         self._run = run
         self._session = session
         self._began = began
+        self._attempts = run / stage.name / "_attempts"
+        self._alone = threading.Lock()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="rows", daemon=True).start()
         try:
@@ -121,7 +123,7 @@ class StageActor:
         keys = [str(row[self._stage.key]) for row in rows]
         name = parts.part_name(keys)
         if self._attempt(name) <= MAX_BATCH_ATTEMPTS:
-            results = self._wait(asyncio.gather, [self._process(row) for row in rows])
+            results = self._wait([self._process(row) for row in rows])
         else:
             results = [self._process_alone(row, key) for row, key in zip(rows, keys, strict=True)]
         produced = [result for result in results if not isinstance(result, RejectedRow)]
@@ -144,9 +146,9 @@ class StageActor:
             "tokens": pa.array([account.tokens]),
         }
 
-    def _wait(self, gather: Any, coroutines: list[Any]) -> list[Any]:
+    def _wait(self, coroutines: list[Any]) -> list[Any]:
         async def together() -> list[Any]:
-            return list(await gather(*coroutines))
+            return list(await asyncio.gather(*coroutines))
 
         return asyncio.run_coroutine_threadsafe(together(), self._loop).result()
 
@@ -171,18 +173,23 @@ class StageActor:
         raise AssertionError("unreachable")
 
     def _process_alone(self, row: dict[str, Any], key: str) -> Sequence[Record] | RejectedRow:
-        """One row of a block that has killed its worker before: the row that does it again is put aside."""
-        if self._attempt(f"row-{parts.part_name([key])}") > MAX_ROW_ATTEMPTS:
-            return RejectedRow(id=key, reason="killed its worker", detail=f"{MAX_ROW_ATTEMPTS} workers died on this row alone")
-        result: Sequence[Record] | RejectedRow = self._wait(asyncio.gather, [self._process(row)])[0]
-        return result
+        """One row of a block that was there when a worker died: the row on which workers die is put aside.
+
+        One such row at a time in a worker, so that a death is blamed on no other.
+        """
+        name = f"row-{parts.part_name([key])}"
+        with self._alone:
+            if self._attempt(name) > MAX_ROW_ATTEMPTS:
+                return RejectedRow(id=key, reason="killed its worker", detail=f"{MAX_ROW_ATTEMPTS} workers died on this row alone")
+            result: Sequence[Record] | RejectedRow = self._wait([self._process(row)])[0]
+            self._attempts.delete(f"{self._session}-{name}.json")
+            return result
 
     def _attempt(self, name: str) -> int:
         """Count an attempt at a block or row in this session, before it begins; survives the death of the worker."""
-        folder = self._run / self._stage.name / "_attempts"
         file = f"{self._session}-{name}.json"
-        count = (folder.read_json(file) if folder.exists(file) else 0) + 1
-        folder.write_json(file, count)
+        count = (self._attempts.read_json(file) if self._attempts.exists(file) else 0) + 1
+        self._attempts.write_json(file, count)
         return int(count)
 
 

@@ -1,0 +1,162 @@
+"""The stage mechanism on a real local Ray: results, resume, refusal, rejects, workers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.remote import Handles
+from genprm.records import BenchmarkSolution, Problem
+from workflows import parts
+from workflows.parts import PartAccount, RejectedRow
+from workflows.pool import Pool
+from workflows.stage import Reject, SetupFailed, Stage, StageRefused, run_stage, run_table_stage
+from workflows.storage import Folder
+from workflows.tracking import Tracker, TrackingConfig
+
+pytestmark = pytest.mark.ray
+
+
+class Doubler:
+    """problem n -> two rows; leaves a mark for every row that it works on."""
+
+    def __init__(self, marks: str, deadly: str, _: Handles) -> None:
+        self._marks = Path(marks)
+        self._deadly = deadly
+
+    async def process(self, row: dict[str, Any]) -> Sequence[BenchmarkSolution]:
+        with (self._marks / row["id"]).open("a") as stream:
+            stream.write("x")
+        if row["id"] == self._deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if row["id"] == "p3":
+            raise Reject("unlucky", "three")
+        if row["id"] == "p4":
+            raise ZeroDivisionError("four")
+        return [BenchmarkSolution(id=f"{row['id']}/{n}", problem=row["text"], steps=("a",), label=-1) for n in range(2)]
+
+
+def begin(folder: Path, rows: int = 12) -> tuple[Folder, Tracker]:
+    run = Folder(str(folder / "run"))
+    tracker = Tracker(TrackingConfig(uri="off"), job="test", run=run, resolved={})
+    problems = [Problem(id=f"p{n}", text=f"text {n}", answer=str(n), level=None) for n in range(rows)]
+    run_table_stage("problems", Problem, run, {"config": {}, "inputs": {}}, lambda: (problems, [], rows), tracker)
+    (folder / "marks").mkdir(exist_ok=True)
+    return run, tracker
+
+
+def stage(folder: Path, *, deadly: str = "", config: dict[str, Any] | None = None) -> Stage:
+    from functools import partial
+
+    return Stage(
+        name="doubled",
+        reads="problems",
+        key="id",
+        writes=BenchmarkSolution,
+        make_worker=partial(Doubler, str(folder / "marks"), deadly),
+        config=config or {"factor": 2},
+        pool=Pool(block_rows=3, rows_in_flight=6),
+    )
+
+
+def marks(folder: Path) -> dict[str, int]:
+    return {file.name: len(file.read_text()) for file in (folder / "marks").iterdir()}
+
+
+def test_rows_rejects_and_totals(tmp_path: Path, local_ray: None) -> None:
+    run, tracker = begin(tmp_path)
+    summary = run_stage(stage(tmp_path), run, tracker)
+    assert (summary.rows_in, summary.rows_out) == (12, 20)
+    assert summary.rejects == {"unlucky": 1, "error: ZeroDivisionError": 1}
+    assert sorted(row["id"] for row in parts.read_rows(run, "doubled"))[:2] == ["p0/0", "p0/1"]
+    rejects = {row["id"]: (row["reason"], row["detail"]) for row in parts.read_rejects(run, "doubled")}
+    assert rejects["p3"] == ("unlucky", "three")
+    assert "ZeroDivisionError: four" in rejects["p4"][1]
+    record = (run / "doubled").read_json(parts.DONE)
+    assert record["config"] == {"factor": 2}
+    assert record["schema"][0] == {"name": "id", "type": "string"}
+    assert marks(tmp_path) == {f"p{n}": 1 for n in range(12)}
+
+
+def test_a_finished_stage_is_skipped_and_an_unfinished_one_goes_on(tmp_path: Path, local_ray: None) -> None:
+    run, tracker = begin(tmp_path)
+    run_stage(stage(tmp_path), run, tracker)
+    rows = sorted(row["id"] for row in parts.read_rows(run, "doubled"))
+    run_stage(stage(tmp_path), run, tracker)
+    assert marks(tmp_path) == {f"p{n}": 1 for n in range(12)}
+
+    (run / "doubled").delete(parts.DONE)
+    lost = parts.part_names(run, "doubled")[0]
+    lost_keys = parts.read_accounts(run, "doubled")[lost].keys
+    (run / "doubled").delete(lost)
+    summary = run_stage(stage(tmp_path), run, tracker)
+    assert (summary.rows_in, summary.rows_out) == (12, 20)
+    assert sorted(row["id"] for row in parts.read_rows(run, "doubled")) == rows
+    assert marks(tmp_path) == {f"p{n}": 2 if f"p{n}" in lost_keys else 1 for n in range(12)}
+
+
+def test_a_changed_setting_or_input_is_refused_by_name(tmp_path: Path, local_ray: None) -> None:
+    run, tracker = begin(tmp_path)
+    run_stage(stage(tmp_path), run, tracker)
+    with pytest.raises(StageRefused, match=r"config\.factor was 2 and is now 3.*--run-dir"):
+        run_stage(stage(tmp_path, config={"factor": 3}), run, tracker)
+    record = (run / "problems").read_json(parts.DONE)
+    (run / "problems").write_json(parts.DONE, record | {"contents": "other"})
+    with pytest.raises(StageRefused, match=r"inputs\.problems"):
+        run_stage(stage(tmp_path), run, tracker)
+
+
+def test_a_row_that_kills_its_worker_is_put_aside_and_the_rest_goes_on(tmp_path: Path, local_ray: None) -> None:
+    run, tracker = begin(tmp_path, rows=9)
+    summary = run_stage(stage(tmp_path, deadly="p7"), run, tracker)
+    assert summary.rejects == {"killed its worker": 1, "unlucky": 1, "error: ZeroDivisionError": 1}
+    assert summary.rows_out == 12
+    assert marks(tmp_path)["p7"] == 4
+
+
+def test_a_worker_that_can_not_be_built_stops_at_once_with_its_message(tmp_path: Path, local_ray: None) -> None:
+    def broken(_: Handles) -> Any:
+        raise ValueError("engine.model = 'nowhere': no such model")
+
+    run, tracker = begin(tmp_path)
+    bad = Stage(name="doubled", reads="problems", key="id", writes=BenchmarkSolution, make_worker=broken, config={})
+    with pytest.raises(SetupFailed, match="nowhere"):
+        run_stage(bad, run, tracker)
+
+
+def test_a_stage_without_rows_keeps_its_schema(tmp_path: Path, local_ray: None) -> None:
+    run, tracker = begin(tmp_path, rows=0)
+    summary = run_stage(stage(tmp_path), run, tracker)
+    assert (summary.rows_in, summary.rows_out) == (0, 0)
+    assert parts.read_rows(run, "doubled") == []
+
+
+def test_a_row_finished_twice_is_kept_once(tmp_path: Path) -> None:
+    run = Folder(str(tmp_path))
+    rows = [{"id": key, "text": "t", "answer": "1", "level": None} for key in ("a", "b", "b2", "c")]
+    first = PartAccount(keys=["a", "b"], rows_per_key=[1, 2], committed=1.0)
+    second = PartAccount(keys=["b", "c"], rows_per_key=[2, 1], committed=2.0)
+    parts.write_part(run, "s", rows[:3], Problem.schema(), first, [])
+    parts.write_part(run, "s", rows[1:], Problem.schema(), second, [RejectedRow(id="x", reason="r", detail="")])
+    accounts = parts.drop_repeated_keys(run, "s")
+    assert sorted(key for account in accounts.values() for key in account.keys) == ["a", "b", "c"]
+    assert sorted(row["id"] for row in parts.read_rows(run, "s")) == ["a", "b", "b2", "c"]
+
+
+def test_an_unwritable_run_directory_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"--run-dir: can't write"):
+        Folder(str(tmp_path / "file" / "run")).create()
+
+
+def test_a_tracking_server_that_is_down_is_said_once_and_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tracker = Tracker(TrackingConfig(uri="http://127.0.0.1:9"), job="test", run=Folder(str(tmp_path)), resolved={"a": 1})
+    tracker.metrics({"x": 1.0})
+    tracker.results({})
+    tracker.close()
+    assert capsys.readouterr().err.count("does not work") == 1
