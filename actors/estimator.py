@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 
 from pydantic import Field
 
@@ -13,7 +12,7 @@ from actors.grader import Grader
 from actors.policy import PolicyConfig
 from actors.section import Section
 from genprm import monte_carlo
-from genprm.records import Counts, EstimatedSolution, Outcome, Solution
+from genprm.records import Counts, EstimatedSolution, Solution
 from genprm.steps import FIRST_STEP_PREFILL, prefix_after
 
 
@@ -30,9 +29,7 @@ class EstimatorConfig(Section):
 class Estimator:
     """Completes partial solutions. MC(s_1) is sampled once a problem and shared by its solutions."""
 
-    def __init__(
-        self, *, engine: Engine, grader: Grader, prompts: PolicyConfig, config: EstimatorConfig, run_seed: int
-    ) -> None:
+    def __init__(self, *, engine: Engine, grader: Grader, prompts: PolicyConfig, config: EstimatorConfig, run_seed: int) -> None:
         self._engine = engine
         self._grader = grader
         self._prompts = prompts

@@ -82,9 +82,7 @@ class Policy:
         completions = await self._engine.generate(request)
         return await self._samples(completions, problem.answer)
 
-    async def rewrite(
-        self, problem: Problem, solution: str, *, paragraph: int, analysis: str, index: int
-    ) -> Sample:
+    async def rewrite(self, problem: Problem, solution: str, *, paragraph: int, analysis: str, index: int) -> Sample:
         """A new solution, given the critique of 1-based ``paragraph`` of the old one."""
         critique = self._config.critic_prompt.replace("{paragraph}", str(paragraph)).replace("{analysis}", analysis)
         turns = (self._config.ask(problem.text), Turn(role="assistant", content=solution), Turn(role="user", content=critique))

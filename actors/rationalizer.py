@@ -55,9 +55,7 @@ class Rationalizer:
             num_tokens=turn.num_tokens,
         )
 
-    async def judge(
-        self, row_id: str, problem: str, steps: tuple[str, ...]
-    ) -> tuple[CodeTurn, CritiqueOutcome, tuple[int | None, ...]]:
+    async def judge(self, row_id: str, problem: str, steps: tuple[str, ...]) -> tuple[CodeTurn, CritiqueOutcome, tuple[int | None, ...]]:
         """The written turn, how it ended, and the votes on the first error (0-based, -1 none, None unreadable)."""
         turns = (Turn(role="user", content=rationale.rationale_prompt(problem, steps, self._config.instructions)),)
         turn = CodeTurn(running=self._config.prefill)

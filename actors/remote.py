@@ -50,6 +50,10 @@ class Handles:
     executors: tuple[Any, ...] = ()
     engines: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.executors and not self.engines
+
     def runner(self) -> RemoteExecutors:
         return RemoteExecutors(self.executors)
 

@@ -23,9 +23,7 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, list[bool]
     Besides the messages' loss spans, the end-of-turn token right after a message that carries loss does too. ValueError if
     the template changes a message's text, since its spans would then point elsewhere.
     """
-    text: str = tokenizer.apply_chat_template(
-        [{"role": message.role, "content": message.content} for message in messages], tokenize=False
-    )
+    text: str = tokenizer.apply_chat_template([{"role": message.role, "content": message.content} for message in messages], tokenize=False)
     mask = [False] * len(text)
     position = 0
     for index, message in enumerate(messages):

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import deepspeed
 import torch
 import torch.distributed as dist
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import deepspeed
+from actors.models import local_model
 from actors.tokenization import TokenizedConversation, tokenize
 from actors.train_config import TrainConfig
 from genprm.records import Conversation
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 IGNORED = -100
 Precision = Literal["float32", "bfloat16"]
@@ -43,7 +44,7 @@ class Trainer:
         self._config = config
         self._device = device
         self._rank, self._world = dist.get_rank(), dist.get_world_size()
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(config.base_model)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(local_model(config.base_model))
         self._rows = [tokenize(self.tokenizer, conversation.messages) for conversation in conversations]
         self._rows = [row for row in self._rows if len(row.ids_T) <= config.max_length]
         self.num_too_long = len(conversations) - len(self._rows)
@@ -54,7 +55,7 @@ class Trainer:
         self.batches = batch_indices(len(self._rows), config.batch_size, config.epochs, config.seed)
         dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
         torch.manual_seed(config.seed)
-        model = AutoModelForCausalLM.from_pretrained(config.base_model, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(local_model(config.base_model), dtype=dtype)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         self._engine: Any = deepspeed.initialize(model=model, config=self._deepspeed_config(), dist_init_required=False)[0]

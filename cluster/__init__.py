@@ -1,4 +1,5 @@
 """Where it runs.
 
+- ``plan``: what a stage reserves, as arithmetic
 - ``session``: connecting to Ray, a local one or a cluster's
 """

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
 from pydantic import Field
 
 from actors.section import Section
 
-
-WORKER_ENVIRONMENT = {
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "PYTHONWARNINGS": "ignore",
-    "TQDM_DISABLE": "1",
-}
-"""What every worker process gets unless the driver's own environment says otherwise: libraries kept quiet."""
+QUIET = {"PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}
+"""A local Ray's workers inherit this from the driver, so that a job's output is its own."""
 
 
 class RayConfig(Section):
@@ -31,20 +27,22 @@ class RayConfig(Section):
 
 def connect(config: RayConfig) -> None:
     """Connect once; says where the dashboard is. ValueError if a named cluster can't be reached."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
+    import ray.data  # its logger exists from here on
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    quiet = {"env_vars": {name: os.environ.get(name, value) for name, value in WORKER_ENVIRONMENT.items()}}
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            context = ray.init(address=address, runtime_env=quiet, logging_level=logging.WARNING)
+            context = ray.init(address=address, logging_level=logging.WARNING)
         else:
             context = ray.init(
                 num_cpus=config.num_cpus,
-                runtime_env=quiet,
                 include_dashboard=config.dashboard,
                 logging_level=logging.WARNING,
                 configure_logging=True,

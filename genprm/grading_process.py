@@ -70,7 +70,8 @@ class _Worker:
         return self._child
 
     def _read_line(self, deadline: float) -> bytes | None:
-        assert self._child is not None and self._child.stdout is not None
+        assert self._child is not None
+        assert self._child.stdout is not None
         descriptor = self._child.stdout.fileno()
         while b"\n" not in self._buffer:
             remaining = deadline - time.monotonic()

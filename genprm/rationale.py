@@ -75,9 +75,7 @@ def user_turns(problem: str, steps: Sequence[str]) -> list[str]:
 
 def rationale_prompt(problem: str, steps: Sequence[str], instructions: str = RATIONALE_INSTRUCTIONS) -> str:
     """The rationale model's user turn: instructions, problem, numbered paragraphs."""
-    paragraphs = "\n".join(
-        f"<paragraph_{number}>\n{step}\n</paragraph_{number}>" for number, step in enumerate(steps, start=1)
-    )
+    paragraphs = "\n".join(f"<paragraph_{number}>\n{step}\n</paragraph_{number}>" for number, step in enumerate(steps, start=1))
     return f"{instructions}\n\n[Problem]\n{problem}\n\n[Solution]\n{paragraphs}"
 
 
@@ -196,25 +194,19 @@ def cut_segments(segments: Sequence[Segment], start: int, end: int) -> tuple[Seg
 
 def _find_outside_outputs(segments: Sequence[Segment], needle: str, begin: int) -> int | None:
     """Offset of ``needle`` in what the model wrote: text that came from code output can close no tag."""
-    masked = "".join(
-        "\0" * len(segment.text) if segment.kind is SegmentKind.OUTPUT else segment.text for segment in segments
-    )
+    masked = "".join("\0" * len(segment.text) if segment.kind is SegmentKind.OUTPUT else segment.text for segment in segments)
     position = masked.find(needle, begin)
     return None if position < 0 else position
 
 
 def split_rationale(segments: Sequence[Segment]) -> list[ParagraphCritique]:
     """Cut a rationale at its ``### Paragraph i`` headings; headings inside code output do not count."""
-    masked = "".join(
-        "\0" * len(segment.text) if segment.kind is SegmentKind.OUTPUT else segment.text for segment in segments
-    )
+    masked = "".join("\0" * len(segment.text) if segment.kind is SegmentKind.OUTPUT else segment.text for segment in segments)
     think_end = masked.find(THINK_END)
     limit = len(masked) if think_end < 0 else think_end
-    headings = [match for match in _HEADING.finditer(masked, 0, limit)]
+    headings = list(_HEADING.finditer(masked, 0, limit))
     critiques = []
     for position, heading in enumerate(headings):
         end = headings[position + 1].start() if position + 1 < len(headings) else limit
-        critiques.append(
-            ParagraphCritique(paragraph=int(heading.group(1)), segments=cut_segments(segments, heading.end(), end))
-        )
+        critiques.append(ParagraphCritique(paragraph=int(heading.group(1)), segments=cut_segments(segments, heading.end(), end)))
     return critiques

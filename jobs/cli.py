@@ -29,12 +29,8 @@ def parser(job: str, description: str) -> argparse.ArgumentParser:
         metavar="SECTION.KEY=VALUE",
         help="change one setting; VALUE as in TOML, bare words are text; repeatable",
     )
-    arguments.add_argument(
-        "--run-dir", metavar="DIR", help="where the run's data go, and what it continues from (default: runs/<preset>)"
-    )
-    arguments.add_argument(
-        "--dry-run", action="store_true", help="print the resolved configuration and what would be run, and stop"
-    )
+    arguments.add_argument("--run-dir", metavar="DIR", help="where the run's data go, and what it continues from (default: runs/<preset>)")
+    arguments.add_argument("--dry-run", action="store_true", help="print the resolved configuration and what would be run, and stop")
     return arguments
 
 

@@ -43,8 +43,7 @@ def show_finished(config: Config, run: Folder) -> int:
     results = run.read_json("results.json")
     if results["config"] != config.model_dump(mode="json"):
         print(
-            f"error: --run-dir = {run.uri!r} holds a finished run with other settings; take another --run-dir "
-            "(make demo NAME=other)",
+            f"error: --run-dir = {run.uri!r} holds a finished run with other settings; take another --run-dir (make demo NAME=other)",
             file=sys.stderr,
         )
         return 2
@@ -83,9 +82,7 @@ def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         "config": config.model_dump(mode="json"),
         "stages": summary_rows(summaries),
         "labels": label_quality(read_rows(run, "labels")),
-        "consensus": consensus_quality(
-            read_rows(run, "labels"), read_rows(run, "rationales"), read_rows(run, "conversations")
-        ),
+        "consensus": consensus_quality(read_rows(run, "labels"), read_rows(run, "rationales"), read_rows(run, "conversations")),
         "verifier": {name: evaluation.scores(run, name) for name in runs},
         "search": search.scores(run),
         "num_votes": config.verifier.num_votes,

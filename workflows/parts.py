@@ -41,8 +41,8 @@ class RejectedRow:
 class PartAccount:
     """What a part stands for: ``keys[i]`` is an input row that made ``rows_per_key[i]`` of its rows (0 if rejected).
 
-    ``session`` is the run of the job that wrote it, ``began`` when that session's stage began and ``committed`` when the
-    part was written, both in seconds since the epoch.
+    ``session`` is the run of the job that wrote it; ``began`` when that session's stage began, ``ready`` when the worker was
+    built, ``committed`` when the part was written, all in seconds since the epoch.
     """
 
     keys: list[str]
@@ -51,6 +51,7 @@ class PartAccount:
     tokens: int = 0
     session: str = ""
     began: float = 0.0
+    ready: float = 0.0
     committed: float = 0.0
 
 
@@ -60,7 +61,12 @@ def part_name(keys: Sequence[str]) -> str:
 
 
 def write_part(
-    run: Folder, stage: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, account: PartAccount, rejects: Sequence[RejectedRow]
+    run: Folder,
+    stage: str,
+    rows: Sequence[Mapping[str, Any]],
+    schema: pa.Schema,
+    account: PartAccount,
+    rejects: Sequence[RejectedRow],
 ) -> None:
     name = part_name(account.keys)
     if rejects:
@@ -130,9 +136,7 @@ def _without_keys(run: Folder, stage: str, name: str, account: PartAccount, repe
     for key, count in zip(account.keys, account.rows_per_key, strict=True):
         keep.extend([key not in repeated] * count)
     pairs = [(key, n) for key, n in zip(account.keys, account.rows_per_key, strict=True) if key not in repeated]
-    remaining = PartAccount(
-        **{**asdict(account), "keys": [key for key, _ in pairs], "rows_per_key": [n for _, n in pairs]}
-    )
+    remaining = PartAccount(**{**asdict(account), "keys": [key for key, _ in pairs], "rows_per_key": [n for _, n in pairs]})
     table = table.filter(pa.array(keep, type=pa.bool_()))
     (run / stage).write_bytes(name, _parquet(table.replace_schema_metadata({_ACCOUNT_KEY: json.dumps(asdict(remaining))})))
     return remaining
@@ -140,7 +144,8 @@ def _without_keys(run: Folder, stage: str, name: str, account: PartAccount, repe
 
 @dataclass(frozen=True, kw_only=True)
 class StageSummary:
-    """Totals of a finished stage. ``seconds`` counts every session's own work, up to its last committed part."""
+    """Totals of a finished stage. ``seconds`` counts every session's own work, up to its last committed part;
+    ``work_seconds`` the same without the time until the first worker was ready (engine start)."""
 
     stage: str
     rows_in: int
@@ -148,33 +153,36 @@ class StageSummary:
     rejects: dict[str, int]
     tokens: int
     seconds: float
+    work_seconds: float
 
     @property
     def tokens_per_s(self) -> float:
-        return self.tokens / self.seconds if self.seconds else 0.0
+        return self.tokens / self.work_seconds if self.work_seconds else 0.0
 
 
 def summarize(stage: str, accounts: Mapping[str, PartAccount], rows_in: int) -> StageSummary:
     rejects: Counter[str] = Counter()
-    spans: dict[str, tuple[float, float]] = {}
+    spans: dict[str, tuple[float, float, float]] = {}
     for account in accounts.values():
         rejects.update(account.rejects)
-        began, committed = spans.get(account.session, (account.began, account.committed))
-        spans[account.session] = (min(began, account.began), max(committed, account.committed))
+        own = (account.began, account.ready or account.began, account.committed)
+        began, ready, committed = spans.get(account.session, own)
+        spans[account.session] = (min(began, own[0]), min(ready, own[1]), max(committed, own[2]))
     return StageSummary(
         stage=stage,
         rows_in=rows_in,
         rows_out=sum(sum(account.rows_per_key) for account in accounts.values()),
         rejects=dict(rejects),
         tokens=sum(account.tokens for account in accounts.values()),
-        seconds=sum(committed - began for began, committed in spans.values()),
+        seconds=sum(committed - began for began, _, committed in spans.values()),
+        work_seconds=sum(committed - ready for _, ready, committed in spans.values()),
     )
 
 
 def contents_fingerprint(run: Folder, stage: str) -> str:
-    """Changes whenever the stage's rows do."""
+    """Of the rows alone: how they are spread over parts, and when they were made, does not matter."""
+    rows = [json.dumps(row, sort_keys=True).encode() for row in read_rows(run, stage)]
     digest = hashlib.sha256()
-    for name in part_names(run, stage):
-        digest.update(name.encode())
-        digest.update(hashlib.sha256((run / stage).read_bytes(name)).digest())
+    for row in sorted(hashlib.sha256(row).digest() for row in rows):
+        digest.update(row)
     return digest.hexdigest()[:32]

@@ -102,9 +102,7 @@ class SearchWorker:
         solution = BenchmarkSolution(id=f"{problem.id}/c{index}", problem=problem.text, steps=sample.steps, label=-1)
         return await self._scorer.judge(solution, stop_at_first_error=False)
 
-    async def _critic_turns(
-        self, problem: Problem, sample: Sample
-    ) -> tuple[list[Outcome], list[int | None], list[str], int]:
+    async def _critic_turns(self, problem: Problem, sample: Sample) -> tuple[list[Outcome], list[int | None], list[str], int]:
         """Judge, hand the first wrong step's analysis back, rewrite; unchanged where nothing is judged wrong."""
         outcomes, texts = [sample.grade.outcome], [sample.text]
         judged_steps: list[int | None] = []
@@ -119,9 +117,7 @@ class SearchWorker:
                 wrong = judgement.prediction
                 analysis = first_objection(judgement, wrong)
                 if wrong is not None and wrong >= 0 and analysis is not None:
-                    sample = await self._policy.rewrite(
-                        problem, sample.text, paragraph=wrong + 1, analysis=analysis, index=turn
-                    )
+                    sample = await self._policy.rewrite(problem, sample.text, paragraph=wrong + 1, analysis=analysis, index=turn)
                     tokens += sample.num_tokens
                 else:
                     settled = True
@@ -153,9 +149,7 @@ def is_right(candidates: Sequence[Candidate], answer: str | None) -> bool:
 
 def search(run: Folder, settings: SearchSettings, tracker: Tracker) -> list[StageSummary]:
     config = settings.search
-    source = ProblemsConfig(
-        path=config.problems, limit=config.limit, text_field=config.text_field, answer_field=config.answer_field
-    )
+    source = ProblemsConfig(path=config.problems, limit=config.limit, text_field=config.text_field, answer_field=config.answer_field)
     read = read_problems_stage(run, PROBLEMS, source, "search.problems", tracker)
     stage = Stage(
         name=STAGE,
@@ -173,9 +167,7 @@ def search(run: Folder, settings: SearchSettings, tracker: Tracker) -> list[Stag
         ),
         inputs={"model": settings.model_fingerprint},
         pool=settings.pool,
-        services=Services(
-            executors=settings.executor, engines={"policy": settings.policy_engine, "verifier": settings.verifier_engine}
-        ),
+        services=Services(executors=settings.executor, engines={"policy": settings.policy_engine, "verifier": settings.verifier_engine}),
     )
     searched = run_stage(stage, run, tracker)
     tracker.metrics({f"{STAGE}/{name}": value for name, value in scores(run).items()})
@@ -188,8 +180,7 @@ def scores(run: Folder) -> dict[str, float]:
     if not rows:
         return {}
     result = {
-        name: 100.0 * sum(getattr(row, name) for row in rows) / len(rows)
-        for name in ("pass_at_1", "majority", "best_of_n", "pass_at_n")
+        name: 100.0 * sum(getattr(row, name) for row in rows) / len(rows) for name in ("pass_at_1", "majority", "best_of_n", "pass_at_n")
     }
     for turn in range(len(rows[0].critic_outcomes)):
         right = sum(row.critic_outcomes[turn] is Outcome.CORRECT for row in rows)

@@ -23,14 +23,13 @@ class Engines(Section):
 
 
 class Pools(Section):
-    """Workers and rows in flight of each engine stage; ``light`` is for the stages that only do arithmetic."""
+    """Workers and rows in flight of each engine stage; the stages that only do arithmetic are Ray tasks and need none."""
 
     rollouts: Pool = Pool()
     estimates: Pool = Pool()
     rationales: Pool = Pool()
     evaluate: Pool = Pool()
     search: Pool = Pool()
-    light: Pool = Pool(block_rows=256, rows_in_flight=1024)
 
 
 class LabelsConfig(Section):

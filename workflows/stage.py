@@ -28,12 +28,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError
 
 from actors import remote
 from actors.engine.base import EngineDied, EngineError
 from actors.remote import ActorLost, Handles, Services
+from cluster.plan import READING, Demand, shortfall
 from genprm.records import Record
 from workflows import parts
 from workflows.parts import PartAccount, RejectedRow, StageSummary
@@ -44,6 +45,7 @@ from workflows.tracking import Tracker
 MAX_BATCH_ATTEMPTS = 2
 MAX_ROW_ATTEMPTS = 2
 ROW_TRIES = 3
+LIGHT_BLOCK_ROWS = 1024
 SETUP_ERROR = "_setup_error.json"
 
 
@@ -82,8 +84,9 @@ class Stage:
 
     ``reads`` is the stage whose dataset it reads, ``key`` the column of that dataset that identifies a row, ``writes`` the
     record of its output; ``make_worker(handles)`` builds a worker inside an actor that reserves ``num_cpus`` and
-    ``num_gpus``. ``config`` holds every setting that the output depends on, and nothing else: a change of it is refused on
-    resume. ``inputs`` are fingerprints of what it reads beside that dataset (a trained model).
+    ``num_gpus``; with no ``pool`` the work is light and needs no actors, only Ray tasks. ``config`` holds every setting that
+    the output depends on, and nothing else: a change of it is refused on resume. ``inputs`` are fingerprints of what it
+    reads beside that dataset (a trained model).
     """
 
     name: str
@@ -93,7 +96,7 @@ class Stage:
     make_worker: Callable[[Handles], RowWorker]
     config: Mapping[str, Any]
     inputs: Mapping[str, str] = field(default_factory=dict)
-    pool: Pool = field(default_factory=Pool)
+    pool: Pool | None = None
     num_cpus: float = 0.25
     num_gpus: float = 0
     services: Services = field(default_factory=Services)
@@ -117,6 +120,7 @@ class StageActor:
             message = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
             (run / stage.name).write_json(SETUP_ERROR, message)
             raise
+        self._ready = time.time()
 
     def __call__(self, block: pa.Table) -> dict[str, Any]:
         rows = block.to_pylist()
@@ -133,9 +137,10 @@ class StageActor:
             keys=keys,
             rows_per_key=[0 if isinstance(result, RejectedRow) else len(result) for result in results],
             rejects=dict(Counter(reject.reason for reject in rejects)),
-            tokens=sum(row.get("num_tokens") or 0 for row in output),
+            tokens=sum(row.get("num_tokens") or 0 for row in output) if self._stage.pool is not None else 0,
             session=self._session,
             began=self._began,
+            ready=self._ready,
             committed=time.time(),
         )
         parts.write_part(self._run, self._stage.name, output, self._stage.writes.schema(), account, rejects)
@@ -326,17 +331,26 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
+def demand(stage: Stage) -> Demand:
+    """All that must be there at once for the stage to run."""
+    total = READING
+    if stage.pool is not None:
+        total += Demand(cpus=stage.num_cpus, gpus=stage.num_gpus).times(stage.pool.num_workers)
+    if stage.services.executors is not None:
+        total += Demand(cpus=stage.services.executors.num_cpus).times(stage.services.executors.num_executors)
+    for engine in stage.services.engines.values():
+        total += Demand(cpus=engine.num_cpus, gpus=engine.num_gpus)
+    return total
+
+
 def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> None:
     folder = run / stage.name
+    missing = shortfall(demand(stage), ray.cluster_resources())
+    if missing:
+        raise SetupFailed(f"stage {stage.name} {missing}")
     with contextlib.suppress(FileNotFoundError):
         folder.delete(SETUP_ERROR)
     source = run / stage.reads
-    pool = stage.pool
-    blocks_in_flight = max(1, pool.rows_in_flight // pool.block_rows)
-    context = DataContext.get_current()
-    context.enable_progress_bars = sys.stderr.isatty()
-    context.execution_options.preserve_order = False
-    actor_class = type("".join(word.capitalize() for word in stage.name.split("_")), (StageActor,), {})
     handles = Handles()
     try:
         handles = remote.start(stage.services)
@@ -344,20 +358,7 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
         if done:
             finished = pa.array(sorted(done), type=pa.string())
             rows = rows.map_batches(_Unfinished(stage.key, finished), batch_format="pyarrow", batch_size=None)
-        commits = rows.repartition(target_num_rows_per_block=pool.block_rows).map_batches(
-            actor_class,
-            fn_constructor_args=(stage, run, handles, uuid.uuid4().hex[:8], time.time()),
-            batch_format="pyarrow",
-            batch_size=None,
-            num_cpus=stage.num_cpus,
-            num_gpus=stage.num_gpus,
-            compute=ActorPoolStrategy(
-                size=pool.num_workers,
-                max_tasks_in_flight_per_actor=blocks_in_flight,
-                max_concurrent_calls_per_actor=blocks_in_flight,
-                enable_true_multi_threading=True,
-            ),
-        )
+        commits = _map(rows, stage, (stage, run, handles, uuid.uuid4().hex[:8], time.time()))
         progress = _Progress(stage.name, len(done), rows_in)
         for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             progress.add(commit)
@@ -365,9 +366,46 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
         if folder.exists(SETUP_ERROR):
             failure = folder.read_json(SETUP_ERROR)
             raise SetupFailed(f"stage {stage.name} can't start: {failure['message']}") from error
+        if handles.is_empty and stage.services.engines:
+            raise SetupFailed(f"stage {stage.name} can't start its engines: {str(error).strip().splitlines()[-1]}") from error
         raise StageFailed(f"stage {stage.name} stopped: {error}; run the same command again to go on") from error
     finally:
         remote.stop(handles)
+
+
+def _map(rows: Any, stage: Stage, arguments: tuple[Any, ...]) -> Any:
+    """The dataset of part accounts: blocks of rows through an actor pool, or through tasks where the work is light."""
+    name = "".join(word.capitalize() for word in stage.name.split("_"))
+    if stage.pool is None:
+        light = _LightStage(arguments, name)
+        blocks = rows.repartition(target_num_rows_per_block=LIGHT_BLOCK_ROWS)
+        return blocks.map_batches(light, batch_format="pyarrow", batch_size=None)
+    blocks_in_flight = max(1, stage.pool.rows_in_flight // stage.pool.block_rows)
+    return rows.repartition(target_num_rows_per_block=stage.pool.block_rows).map_batches(
+        type(name, (StageActor,), {}),
+        fn_constructor_args=arguments,
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=stage.num_cpus,
+        num_gpus=stage.num_gpus,
+        compute=ActorPoolStrategy(
+            size=stage.pool.num_workers,
+            max_tasks_in_flight_per_actor=blocks_in_flight,
+            max_concurrent_calls_per_actor=blocks_in_flight,
+            enable_true_multi_threading=True,
+        ),
+    )
+
+
+class _LightStage:
+    """A stage's work as a Ray task: a worker is made for every block, which is cheap for those that have no engine."""
+
+    def __init__(self, arguments: tuple[Any, ...], name: str) -> None:
+        self._arguments = arguments
+        self.__name__ = name
+
+    def __call__(self, block: pa.Table) -> dict[str, Any]:
+        return StageActor(*self._arguments)(block)
 
 
 class _Unfinished:
@@ -400,6 +438,4 @@ class _Progress:
         if now - self._said >= self.EVERY_S:
             self._said = now
             rate = self._tokens / (now - self._began)
-            print(
-                f"{self._name}: {self._done}/{self._total} rows, {self._rejects} rejected, {rate:,.0f} tokens/s", flush=True
-            )
+            print(f"{self._name}: {self._done}/{self._total} rows, {self._rejects} rejected, {rate:,.0f} tokens/s", flush=True)

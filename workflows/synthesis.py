@@ -166,9 +166,7 @@ class RationaleWorker:
 
     def __init__(self, settings: SynthesisSettings, handles: Handles) -> None:
         self._engine = open_engine(settings.engines.rationale)
-        self._rationalizer = Rationalizer(
-            engine=self._engine, runner=handles.runner(), config=settings.rationales, run_seed=settings.seed
-        )
+        self._rationalizer = Rationalizer(engine=self._engine, runner=handles.runner(), config=settings.rationales, run_seed=settings.seed)
 
     async def process(self, row: dict[str, Any]) -> Sequence[Critique]:
         return [await self._rationalizer.critique(LabelledSolution.of(row))]
@@ -203,9 +201,7 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
             key="id",
             writes=Rollouts,
             make_worker=partial(RolloutWorker, settings),
-            config=dump(
-                seed, ("engine", model_identity(engines.policy)), ("policy", settings.policy), ("rollouts", settings.rollouts)
-            ),
+            config=dump(seed, ("engine", model_identity(engines.policy)), ("policy", settings.policy), ("rollouts", settings.rollouts)),
             pool=pools.rollouts,
             num_cpus=engines.policy.num_cpus,
             num_gpus=engines.policy.num_gpus,
@@ -217,7 +213,6 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
             writes=Solution,
             make_worker=SolutionWorker,
             config={},
-            pool=pools.light,
         ),
         Stage(
             name="estimates",
@@ -242,7 +237,6 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
             writes=LabelledSolution,
             make_worker=partial(LabelWorker, settings.labels),
             config=dump(("labels", settings.labels)),
-            pool=pools.light,
         ),
         Stage(
             name="rationales",
@@ -263,7 +257,6 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
             writes=Conversation,
             make_worker=partial(ConversationWorker, settings.conversations),
             config=dump(("conversations", settings.conversations)),
-            pool=pools.light,
         ),
     ]
 

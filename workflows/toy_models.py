@@ -67,9 +67,7 @@ def weighted_text(dialogue: Dialogue) -> WeightedText:
 def make_tokenizer(seed: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
-    texts = [
-        weighted_text(dialogue).text for stream in STREAMS.values() for dialogue in islice(stream(seed + 98), 1500)
-    ]
+    texts = [weighted_text(dialogue).text for stream in STREAMS.values() for dialogue in islice(stream(seed + 98), 1500)]
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=train_tokenizer(texts), eos_token=END_OF_TURN, pad_token=PADDING)
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
@@ -118,9 +116,7 @@ async def make_benchmark(models: Path, file: Path, seed: int) -> None:
     engine = open_engine(VllmEngineConfig(model=str(models / "policy"), **ENGINE))
     policy = Policy(engine=engine, grader=grader, config=TOY_POLICY, run_seed=seed)
     problems = draw_problems("heldout", NUM_HELDOUT + 400, seed)[NUM_HELDOUT:]
-    samples = await asyncio.gather(
-        *(policy.sample(_problem(toy, index), n=4, purpose="benchmark") for index, toy in enumerate(problems))
-    )
+    samples = await asyncio.gather(*(policy.sample(_problem(toy, index), n=4, purpose="benchmark") for index, toy in enumerate(problems)))
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for index, (toy, solutions) in enumerate(zip(problems, samples, strict=True)):
         for erroneous in (True, False):
@@ -140,9 +136,7 @@ async def make_benchmark(models: Path, file: Path, seed: int) -> None:
     grader.close()
 
 
-TOY_POLICY = PolicyConfig(
-    prompt="{problem}", critic_prompt=corpora.CRITIC_TEMPLATE, sampling=Sampling(temperature=0.7, max_tokens=200)
-)
+TOY_POLICY = PolicyConfig(prompt="{problem}", critic_prompt=corpora.CRITIC_TEMPLATE, sampling=Sampling(temperature=0.7, max_tokens=200))
 
 
 def _problem(toy: ToyProblem, index: int) -> Problem:
@@ -199,7 +193,7 @@ def _f1(predictions: Sequence[int | None], benchmark: Sequence[BenchmarkSolution
 
 
 def write_card(role: Role, folder: Path, seed: int, scores: dict[str, float], minutes: float | None) -> None:
-    took = f"{minutes:.0f} minutes" if minutes is not None else "not timed"
+    took = f"{minutes:.0f} minutes on one CPU core" if minutes is not None else "not timed"
     weights = (folder / "model.safetensors").stat().st_size
     config = json.loads((folder / "config.json").read_text())
     lines = [

@@ -5,6 +5,7 @@ A tracking server that is down never stops a job: it is said once, and the local
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -53,6 +54,8 @@ class Tracker:
             Path(self._config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         import mlflow
 
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self._config.uri)
         mlflow.set_experiment(self._config.experiment)
         mlflow.start_run(run_name=f"{job} {self._run.uri}")

@@ -65,7 +65,7 @@ def train(run: Folder, config: TrainConfig, *, conversations: str, tracker: Trac
     trainer = TorchTrainer(
         _train_in_worker,
         train_loop_config={"config": config.model_dump(), "folder": str(local_path(run) / STAGE)},
-        datasets={"train": ray.data.read_parquet(files)},
+        datasets={"train": ray.data.read_parquet(files).materialize()},
         dataset_config=DataConfig(datasets_to_split=[]),
         torch_config=TorchConfig(backend="nccl" if config.num_gpus else "gloo"),
         scaling_config=ScalingConfig(
@@ -73,9 +73,7 @@ def train(run: Folder, config: TrainConfig, *, conversations: str, tracker: Trac
             use_gpu=config.num_gpus > 0,
             resources_per_worker={"CPU": config.num_cpus} | ({"GPU": config.num_gpus} if config.num_gpus else {}),
         ),
-        run_config=RunConfig(
-            name="ray-train", storage_path=str(local_path(run) / STAGE), failure_config=FailureConfig(max_failures=2)
-        ),
+        run_config=RunConfig(name="ray-train", storage_path=str(local_path(run) / STAGE), failure_config=FailureConfig(max_failures=1)),
     )
     try:
         trainer.fit()

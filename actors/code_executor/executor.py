@@ -89,7 +89,8 @@ class _Session:
 
     async def run(self, code: str) -> CodeResult:
         child = await self._live_child()
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
             child.stdin.write(json.dumps(code).encode() + b"\n")
             line = await asyncio.wait_for(child.stdout.readline(), self._config.timeout_s)

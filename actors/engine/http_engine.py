@@ -43,9 +43,7 @@ class HttpEngine:
     def _client(self) -> tuple[AsyncOpenAI, asyncio.Semaphore]:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
-            client = AsyncOpenAI(
-                base_url=self._config.base_url, api_key=self._key, timeout=self._config.timeout_s, max_retries=0
-            )
+            client = AsyncOpenAI(base_url=self._config.base_url, api_key=self._key, timeout=self._config.timeout_s, max_retries=0)
             self._clients[loop] = (client, asyncio.Semaphore(self._config.max_in_flight))
         return self._clients[loop]
 

@@ -12,30 +12,25 @@ import itertools
 import os
 import queue
 import threading
-from pathlib import Path
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
 
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
-from vllm import EngineArgs, SamplingParams  # noqa: E402  (the variables above must be set first)
-from vllm.sampling_params import RequestOutputKind  # noqa: E402
-from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
+from vllm import LLM, EngineArgs, SamplingParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.llm_engine import LLMEngine
 
-from actors.engine.base import Completion, EngineDied, EngineError, Finish, Request  # noqa: E402
-from actors.engine.config import VllmEngineConfig  # noqa: E402
+from actors.engine.base import Completion, EngineDied, EngineError, Finish, Request
+from actors.engine.config import VllmEngineConfig
+from actors.models import local_model
 
-
-_ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def local_model(model: str) -> str:
-    """A model's path if it is one, seen from the working directory or from the repository's root; else its hub name."""
-    shipped = _ROOT / model
-    return str(shipped) if not Path(model).is_dir() and shipped.is_dir() else model
+SMALLEST_CPU_BLOCK = 32
 
 
 def check_memory(config: VllmEngineConfig) -> None:
@@ -47,30 +42,40 @@ def check_memory(config: VllmEngineConfig) -> None:
         )
 
 
+def engine_arguments(config: VllmEngineConfig) -> dict[str, Any]:
+    """What vLLM is told, whoever starts it."""
+    arguments: dict[str, Any] = {
+        "model": local_model(config.model),
+        "dtype": config.dtype,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "enforce_eager": config.enforce_eager,
+        "tensor_parallel_size": max(1, int(config.num_gpus)),
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+    if config.num_gpus == 0:
+        # A CPU generator can't be rewound, which vLLM does for a seeded request whose prefill is split; and only whole
+        # KV blocks are shared between requests, whose default size on CPUs is longer than a short prompt.
+        arguments |= {
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(config.max_model_len, 4096),
+            "block_size": SMALLEST_CPU_BLOCK,
+        }
+    if config.kv_cache_gib is not None:
+        arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gib * (1 << 30))
+    return arguments
+
+
 class VllmEngine:
     """The one owner of vLLM. ValueError at construction if the model can't be started."""
 
     def __init__(self, config: VllmEngineConfig) -> None:
         self._config = config
-        arguments: dict[str, Any] = {
-            "model": local_model(config.model),
-            "dtype": config.dtype,
-            "max_model_len": config.max_model_len,
-            "max_num_seqs": config.max_num_seqs,
-            "enforce_eager": config.enforce_eager,
-            "tensor_parallel_size": max(1, int(config.num_gpus)),
-            "gpu_memory_utilization": config.gpu_memory_utilization,
-            "enable_prefix_caching": True,
-            "disable_log_stats": True,
-        }
-        if config.num_gpus == 0:
-            # A CPU generator can't be rewound, which vLLM does for a seeded request whose prefill is split.
-            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(config.max_model_len, 4096)}
-        if config.kv_cache_gib is not None:
-            arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gib * (1 << 30))
         check_memory(config)
         try:
-            self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(config)))
         except Exception as error:  # vLLM raises of all kinds; what a user needs is which model, and the first line
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ValueError(
@@ -85,36 +90,19 @@ class VllmEngine:
         self._thread.start()
 
     async def generate(self, request: Request) -> list[Completion]:
-        token_ids = self._prompt_ids(request)
+        token_ids = prompt_ids(self._tokenizer, request)
         room = self._config.max_model_len - len(token_ids)
         if room < 1:
             raise EngineError(
                 f"the prompt has {len(token_ids)} tokens and max_model_len is {self._config.max_model_len}: raise max_model_len"
             )
-        sampling = request.sampling
-        params = SamplingParams(
-            n=request.n,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            max_tokens=min(sampling.max_tokens, room),
-            stop=list(request.stop) or None,
-            include_stop_str_in_output=True,
-            seed=request.seed,
-            logprobs=request.num_logprobs or None,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        params = sampling_params(request, room)
         if self._failure is not None:
             raise EngineDied(f"the engine died: {self._failure}") from self._failure
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._inbox.put((str(next(self._ids)), token_ids, params, future))
         output = await future
         return [_completion(item) for item in output.outputs]
-
-    def _prompt_ids(self, request: Request) -> list[int]:
-        messages = [{"role": turn.role, "content": turn.content} for turn in request.turns]
-        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return self._tokenizer.encode(text + request.prefix, add_special_tokens=False)
 
     def close(self) -> None:
         """Stop the thread and free the model; requests in flight fail with EngineError."""
@@ -155,10 +143,54 @@ class VllmEngine:
         return True
 
 
-def _completion(item: Any) -> Completion:
-    logprobs = tuple(
-        {entry.decoded_token or "": entry.logprob for entry in position.values()} for position in item.logprobs or ()
+def prompt_ids(tokenizer: Any, request: Request) -> list[int]:
+    """The rendered chat with the assistant's turn begun by the request's prefix."""
+    messages = [{"role": turn.role, "content": turn.content} for turn in request.turns]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids: list[int] = tokenizer.encode(text + request.prefix, add_special_tokens=False)
+    return ids
+
+
+def sampling_params(request: Request, room: int) -> SamplingParams:
+    """vLLM's form of a request's sampling; ``room`` is how many tokens the context still holds."""
+    sampling = request.sampling
+    return SamplingParams(
+        n=request.n,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=min(sampling.max_tokens, room),
+        stop=list(request.stop) or None,
+        include_stop_str_in_output=True,
+        seed=request.seed,
+        logprobs=request.num_logprobs or None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+class BareVllm:
+    """vLLM's own offline interface with the same settings, for benchmarks to compare with."""
+
+    def __init__(self, config: VllmEngineConfig) -> None:
+        self._config = config
+        self._llm = LLM(**engine_arguments(config))
+
+    def generate(self, requests: Sequence[Request]) -> tuple[int, float]:
+        """Serve all requests at once; completion tokens and seconds."""
+        tokenizer = self._llm.get_tokenizer()
+        prompts = [{"prompt_token_ids": prompt_ids(tokenizer, request)} for request in requests]
+        params = [
+            sampling_params(request, self._config.max_model_len - len(prompt["prompt_token_ids"]))
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]
+        began = time.monotonic()
+        outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        seconds = time.monotonic() - began
+        return sum(len(item.token_ids) for output in outputs for item in output.outputs), seconds
+
+
+def _completion(item: Any) -> Completion:
+    logprobs = tuple({entry.decoded_token or "": entry.logprob for entry in position.values()} for position in item.logprobs or ())
     finish = Finish.LENGTH if item.finish_reason == "length" else Finish.STOP
     return Completion(text=item.text, finish=finish, num_tokens=len(item.token_ids), logprobs_T=logprobs)
 

@@ -98,9 +98,7 @@ def _view(
     expected: tuple[int, Operation] | None = None,
     claimed: int | None = None,
 ) -> StepView:
-    return StepView(
-        judgement=judgement, operation_index=index, is_check=is_check, expected=expected, expected_answer=None, claimed=claimed
-    )
+    return StepView(judgement=judgement, operation_index=index, is_check=is_check, expected=expected, expected_answer=None, claimed=claimed)
 
 
 def judge_steps(problem: ToyProblem, steps: Sequence[str]) -> list[Judgement]:

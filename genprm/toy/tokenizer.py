@@ -13,7 +13,18 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 END_OF_TURN = "<|im_end|>"
 START_OF_TURN = "<|im_start|>"
 PADDING = "<|endoftext|>"
-TAGS = ["<analyze>", "</analyze>", "<verify>", "</verify>", "<output>", "</output>", "<think>", "</think>", "```python", "[Code Output]"]
+TAGS = [
+    "<analyze>",
+    "</analyze>",
+    "<verify>",
+    "</verify>",
+    "<output>",
+    "</output>",
+    "<think>",
+    "</think>",
+    "```python",
+    "[Code Output]",
+]
 VOCABULARY_SIZE = 640
 
 CHAT_TEMPLATE = (

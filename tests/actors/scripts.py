@@ -17,8 +17,7 @@ def solver(request: Request) -> list[Completion]:
     a, _, b = request.turns[0].content.split()[:3]
     right = int(a) + int(b)
     return [
-        say(f" {a} + {b} = {right + index % 2}.\nStep 2: The answer is $\\boxed{{{right + index % 2}}}$.")
-        for index in range(request.n)
+        say(f" {a} + {b} = {right + index % 2}.\nStep 2: The answer is $\\boxed{{{right + index % 2}}}$.") for index in range(request.n)
     ]
 
 

@@ -51,7 +51,8 @@ def test_output_is_capped() -> None:
 
 
 def test_a_process_that_kills_itself_or_writes_into_the_pipe_is_a_result() -> None:
-    blocks = ["import os; os.kill(os.getpid(), 9)", "print(1)", "import os\nfor fd in range(3, 30):\n    try: os.write(fd, b'junk\\n')\n    except OSError: pass"]  # fmt: skip
+    scribble = "import os\nfor fd in range(3, 30):\n    try: os.write(fd, b'junk\\n')\n    except OSError: pass"
+    blocks = ["import os; os.kill(os.getpid(), 9)", "print(1)", scribble]
     results = in_session(blocks)
     assert [result.status for result in results] == [CodeStatus.DIED, CodeStatus.OK, CodeStatus.DIED]
 

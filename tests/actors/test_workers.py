@@ -136,9 +136,7 @@ def test_rationalizer_runs_the_code_and_reads_the_index() -> None:
     assert critique.outcome is CritiqueOutcome.READ
     assert critique.index_votes_V == (0, 0, 0, 0)
     assert critique.judged_first_error == 0
-    assert [segment.text for segment in critique.segments if segment.kind is SegmentKind.OUTPUT] == [
-        "[Code Output]\n\n```\nFalse\n```\n"
-    ]
+    assert [segment.text for segment in critique.segments if segment.kind is SegmentKind.OUTPUT] == ["[Code Output]\n\n```\nFalse\n```\n"]
     assert [segment.text for segment in critique.segments if segment.kind is SegmentKind.CODE] == ["print(3 + 4 == 8)\n"]
     assert "".join(segment.text for segment in critique.segments).startswith(rationale.RATIONALE_PREFILL)
 
@@ -151,13 +149,9 @@ def test_rationalizer_runs_the_code_and_reads_the_index() -> None:
         (lambda request: [say("no idea </think>")] * request.n, CritiqueOutcome.NO_VERDICT),
     ],
 )
-def test_a_rationale_without_a_verdict_says_why(
-    script: Callable[[Request], list[Completion]], outcome: CritiqueOutcome
-) -> None:
+def test_a_rationale_without_a_verdict_says_why(script: Callable[[Request], list[Completion]], outcome: CritiqueOutcome) -> None:
     config = RationalizerConfig(max_code_rounds=2)
-    rationalizer = Rationalizer(
-        engine=ScriptedEngine(script), runner=CodeExecutor(ExecutorConfig()), config=config, run_seed=0
-    )
+    rationalizer = Rationalizer(engine=ScriptedEngine(script), runner=CodeExecutor(ExecutorConfig()), config=config, run_seed=0)
     critique = asyncio.run(rationalizer.critique(labelled()))
     assert (critique.outcome, critique.judged_first_error) == (outcome, None)
 
@@ -165,9 +159,7 @@ def test_a_rationale_without_a_verdict_says_why(
 def verdict(yes: float) -> Completion:
     word = "Yes" if yes >= 0.5 else "No"
     alternatives = {"Yes": math.log(max(yes, 1e-9)), "No": math.log(max(1 - yes, 1e-9))}
-    return Completion(
-        text=f"{{{word}}}$\n</output>", finish=Finish.STOP, num_tokens=4, logprobs_T=({"{": -0.1}, alternatives, {"}$": 0.0})
-    )
+    return Completion(text=f"{{{word}}}$\n</output>", finish=Finish.STOP, num_tokens=4, logprobs_T=({"{": -0.1}, alternatives, {"}$": 0.0}))
 
 
 def judge_script(request: Request) -> list[Completion]:

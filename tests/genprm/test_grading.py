@@ -76,7 +76,7 @@ def test_any_boxed_text_gets_an_outcome(text: str) -> None:
     assert grade(f"\\boxed{{{text}}}", "12", pool=kept, timeout_s=2.0).outcome in Outcome
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 def test_agrees_with_recorded_correctness_of_real_solutions() -> None:
     rows = [json.loads(line) for line in shared("step_solutions/qwen25math_bon8_math100.jsonl").open()]
     pool = GradingPool(num_processes=2)

@@ -14,9 +14,7 @@ MARKUP = st.lists(
 
 
 def test_wire_format_to_the_byte() -> None:
-    assert rationale.SYSTEM == (
-        "You are a math teacher. Your task is to review and critique the paragraphs in solution step by step."
-    )
+    assert rationale.SYSTEM == ("You are a math teacher. Your task is to review and critique the paragraphs in solution step by step.")
     assert rationale.analyze_prefill(3) == "<analyze>\nLet's analyze the Paragraph 3 step by step: "
     assert rationale.VERIFY_PREFILL == "<verify>\nLet's use python code to find any potential error:\n```python\n"
     assert rationale.OUTPUT_PREFILL == "<output>\n**Judgement**: $\\boxed"

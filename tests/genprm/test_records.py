@@ -34,15 +34,32 @@ EXAMPLES: list[Record] = [
         num_tokens=100,
     ),
     Critique(
-        id="p/s0", problem_id="p", problem="P", level="3", steps=("a",), labels_S=(1,), first_error=-1,
-        segments=(Segment(kind=SegmentKind.OUTPUT, text="7"),), outcome=CritiqueOutcome.READ, index_votes_V=(None, -1),
-        judged_first_error=-1, num_code_blocks=1, num_tokens=2,
-    ),  # fmt: skip
-    JudgedSolution(
-        id="x", label=-1, votes_S=((Vote(reward=None, verdict="unreadable", text="t"), Vote(reward=0.5, verdict="yes", text="u")),),
-        rewards_S=(0.5,), prediction=-1, first_vote_prediction=None, num_unreadable=1, num_code_blocks=0, num_tokens=3,
+        id="p/s0",
+        problem_id="p",
+        problem="P",
+        level="3",
+        steps=("a",),
+        labels_S=(1,),
+        first_error=-1,
+        segments=(Segment(kind=SegmentKind.OUTPUT, text="7"),),
+        outcome=CritiqueOutcome.READ,
+        index_votes_V=(None, -1),
+        judged_first_error=-1,
+        num_code_blocks=1,
+        num_tokens=2,
     ),
-]  # fmt: skip
+    JudgedSolution(
+        id="x",
+        label=-1,
+        votes_S=((Vote(reward=None, verdict="unreadable", text="t"), Vote(reward=0.5, verdict="yes", text="u")),),
+        rewards_S=(0.5,),
+        prediction=-1,
+        first_vote_prediction=None,
+        num_unreadable=1,
+        num_code_blocks=0,
+        num_tokens=3,
+    ),
+]
 
 
 @pytest.mark.parametrize("record", EXAMPLES, ids=lambda record: type(record).__name__)

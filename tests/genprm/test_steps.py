@@ -9,7 +9,10 @@ def test_splits_at_markers_that_count_on() -> None:
 
 
 def test_blank_lines_and_quoted_markers_are_not_boundaries() -> None:
-    assert split_steps("Step 1: see\nStep 1: again\n\nstill\nStep 3: no\nStep 2: b") == ["see\nStep 1: again\n\nstill\nStep 3: no", "b"]
+    assert split_steps("Step 1: see\nStep 1: again\n\nstill\nStep 3: no\nStep 2: b") == [
+        "see\nStep 1: again\n\nstill\nStep 3: no",
+        "b",
+    ]
 
 
 def test_text_without_markers_is_one_step_and_empty_text_none() -> None:

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from workflows.problems import ProblemsConfig, ngrams, read_benchmark, read_problems
 from tests.shared_data import shared
+from workflows.problems import ProblemsConfig, ngrams, read_benchmark, read_problems
 
 LONG = "a train leaves the station at noon and travels north at sixty miles an hour for two hours"
 

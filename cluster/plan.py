@@ -1,0 +1,36 @@
+"""What a stage reserves of a cluster, as arithmetic before it is Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """CPUs and GPUs that must be there at the same time; adding demands adds them up."""
+
+    cpus: float = 0.0
+    gpus: float = 0.0
+
+    def __add__(self, other: Demand) -> Demand:
+        return Demand(cpus=self.cpus + other.cpus, gpus=self.gpus + other.gpus)
+
+    def times(self, number: int) -> Demand:
+        return Demand(cpus=self.cpus * number, gpus=self.gpus * number)
+
+
+READING = Demand(cpus=1.0)
+"""Ray Data's read tasks run beside a stage's actors and need a CPU of their own."""
+
+
+def shortfall(demand: Demand, available: Mapping[str, float]) -> str | None:
+    """What is missing, in words with the remedy; None if the demand fits into Ray's ``cluster_resources()``."""
+    missing = [
+        f"{needed:g} {name}s, of which there are {available.get(name, 0):g}"
+        for name, needed in (("CPU", demand.cpus), ("GPU", demand.gpus))
+        if needed > available.get(name, 0)
+    ]
+    if not missing:
+        return None
+    return f"needs {' and '.join(missing)}; lower engines.*.num_cpus or num_gpus and pools.*.num_workers, or raise ray.num_cpus"

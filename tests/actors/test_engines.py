@@ -1,0 +1,202 @@
+"""vLLM in-process and vLLM's own server behind the HTTP engine, with the policy that ships; and servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from actors.engine import Engine, EngineError, Finish, HttpEngineConfig, Request, Sampling, Turn, VllmEngineConfig, open_engine
+from actors.engine.http_engine import HttpEngine
+
+MODEL = "genprm/toy/models/policy"
+SETTINGS = {"dtype": "float32", "max_model_len": 512, "kv_cache_gib": 0.25, "enforce_eager": True, "num_gpus": 0}
+PROBLEM = "Tom has 7 apples. He buys 5 more. He loses 2. How many apples does Tom have now?"
+
+
+def ask(n: int = 4, prefix: str = "Step 1:", max_tokens: int = 100, **more: object) -> Request:
+    return Request(
+        turns=(Turn(role="user", content=PROBLEM),), prefix=prefix, sampling=Sampling(max_tokens=max_tokens), seed=5, n=n, **more  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def vllm() -> Iterator[Engine]:
+    engine = open_engine(VllmEngineConfig(model=MODEL, **SETTINGS))  # type: ignore[arg-type]
+    yield engine
+    engine.close()
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_vllm_continues_the_prefix_and_repeats_with_its_seed(vllm: Engine) -> None:
+    async def twice() -> tuple[list[str], list[str], list[str]]:
+        first, second = await asyncio.gather(vllm.generate(ask()), vllm.generate(ask()))
+        alone = await vllm.generate(ask())
+        return [c.text for c in first], [c.text for c in second], [c.text for c in alone]
+
+    first, second, alone = asyncio.run(twice())
+    assert first == second == alone
+    assert len(set(first)) > 1
+    assert all("\nStep 2:" in text and "\\boxed{" in text for text in first)
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_vllm_stops_at_strings_and_gives_alternatives(vllm: Engine) -> None:
+    (stopped,) = asyncio.run(vllm.generate(ask(n=1, stop=("Step 2:",), num_logprobs=5)))
+    assert stopped.text.endswith("Step 2:")
+    assert stopped.finish is Finish.STOP
+    assert len(stopped.logprobs_T) == stopped.num_tokens
+    assert all(max(alternatives.values()) <= 0.0 for alternatives in stopped.logprobs_T)
+    (cut,) = asyncio.run(vllm.generate(ask(n=1, max_tokens=3)))
+    assert (cut.finish, cut.num_tokens) == (Finish.LENGTH, 3)
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_vllm_refuses_a_prompt_that_does_not_fit_and_serves_on(vllm: Engine) -> None:
+    with pytest.raises(EngineError, match="max_model_len is 512"):
+        asyncio.run(vllm.generate(ask(prefix="1 " * 600)))
+    assert len(asyncio.run(vllm.generate(ask(n=1)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "no/such-model"}, r"engine\.model = 'no/such-model' can't be started"),
+        ({"kv_cache_gib": 9e5}, r"kv_cache_gib = 900000"),
+    ],
+)
+@pytest.mark.engine
+@pytest.mark.slow
+def test_an_engine_that_can_not_start_says_which_setting(change: dict[str, object], message: str) -> None:
+    config = VllmEngineConfig(**{"model": MODEL, **SETTINGS, **change})  # type: ignore[arg-type]
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    with pytest.raises(ValueError, match=message):
+        open_engine(config)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """vLLM's own server on loopback, serving the policy."""
+    port = free_port()
+    log = (tmp_path_factory.mktemp("server") / "log").open("w")
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(Path(MODEL).absolute()), "--served-model-name",
+        "toy", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "512", "--enforce-eager",
+        "--kv-cache-memory-bytes", str(256 << 20), "--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096",
+    ]  # fmt: skip
+    child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=1).close()
+            break
+        except OSError:
+            assert child.poll() is None, "the server ended at once; see its log"
+            time.sleep(0.5)
+    yield f"{url}/v1"
+    os.killpg(child.pid, 15)
+    child.wait(timeout=30)
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_http_engine_continues_a_turn_on_vllms_own_server(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    engine = HttpEngine(HttpEngineConfig(base_url=server, model="toy"))
+    completions = asyncio.run(engine.generate(ask(n=3)))
+    assert len(completions) == 3
+    assert all("\nStep 2:" in completion.text for completion in completions)
+    assert all(completion.num_tokens > 10 for completion in completions)
+    (stopped,) = asyncio.run(engine.generate(ask(n=1, stop=("Step 2:",), num_logprobs=5)))
+    assert stopped.text.endswith("Step 2:")
+    assert stopped.logprobs_T
+    with pytest.raises(EngineError, match="refused: HTTP 404"):
+        asyncio.run(HttpEngine(HttpEngineConfig(base_url=server, model="other")).generate(ask()))
+
+
+class Misbehaving(http.server.BaseHTTPRequestHandler):
+    """Answers each request with the next of ``answers``: a status, or a body."""
+
+    answers: ClassVar[list[int | str]] = []
+    served: ClassVar[int] = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        answer = Misbehaving.answers[min(Misbehaving.served, len(Misbehaving.answers) - 1)]
+        Misbehaving.served += 1
+        body = b"{}" if isinstance(answer, int) else answer.encode()
+        self.send_response(answer if isinstance(answer, int) else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+GOOD = (
+    '{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop",'
+    '"message":{"role":"assistant","content":" fine"}}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}'
+)
+
+
+@pytest.fixture
+def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    monkeypatch.setattr("actors.engine.http_engine.FIRST_PAUSE_S", 0.01)
+    Misbehaving.served = 0
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+def test_http_engine_tries_again_after_429_and_500_and_garbage(misbehaving: str) -> None:
+    Misbehaving.answers = [429, 500, "{not json", GOOD]
+    engine = HttpEngine(HttpEngineConfig(base_url=misbehaving, model="m"))
+    (completion,) = asyncio.run(engine.generate(ask(n=1)))
+    assert (completion.text, completion.num_tokens, Misbehaving.served) == (" fine", 2, 4)
+
+
+def test_http_engine_gives_up_after_its_retries_and_at_once_where_that_is_no_use(misbehaving: str) -> None:
+    engine = HttpEngine(HttpEngineConfig(base_url=misbehaving, model="m", max_retries=2))
+    Misbehaving.answers = [503]
+    with pytest.raises(EngineError, match="failed 3 times"):
+        asyncio.run(engine.generate(ask(n=1)))
+    assert Misbehaving.served == 3
+    Misbehaving.answers, Misbehaving.served = [401], 0
+    with pytest.raises(EngineError, match="refused: HTTP 401"):
+        asyncio.run(engine.generate(ask(n=1)))
+    assert Misbehaving.served == 1
+
+
+def test_http_engine_says_what_it_can_not_do(misbehaving: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = HttpEngine(HttpEngineConfig(base_url=misbehaving, model="m", continuation="none"))
+    with pytest.raises(EngineError, match="can't continue an assistant turn"):
+        asyncio.run(engine.generate(ask()))
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(ValueError, match=r"OPENAI_API_KEY.*export it"):
+        HttpEngine(HttpEngineConfig(base_url=misbehaving, model="m"))

@@ -1,0 +1,221 @@
+"""The jobs as a user starts them: whole, killed in the middle, submitted to a cluster, given bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.shared_data import shared
+from workflows import parts
+from workflows.storage import Folder
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SCRIPTED = [
+    "--config", "jobs/presets/test.toml",
+    "--set", "engines.policy={type='scripted', script='tests.actors.scripts:slow'}",
+    "--set", "policy.prompt={problem}",
+    "--set", "ray.dashboard=false",
+    "--set", "problems.benchmarks=[]",
+]  # fmt: skip
+
+
+def job(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"jobs.{name}", *arguments]
+
+
+def run_job(name: str, *arguments: str, timeout: float = 500) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(job(name, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def additions(file: Path, number: int) -> str:
+    file.write_text("".join(json.dumps({"problem": f"{n} plus {n + 1}", "answer": str(2 * n + 1)}) + "\n" for n in range(number)))
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "labels.epsilom=1"], "labels.epsilom: there is no such setting"),
+        (["--set", "problems.path=nowhere.jsonl"], "problems.path = 'nowhere.jsonl': there is no such file"),
+        (["--config", "nowhere.toml"], "--config = 'nowhere.toml'"),
+        (["--run-dir", "/proc/run"], "--run-dir: can't write to '/proc/run'"),
+        (["--set", "engines.policy.model=./nowhere"], "engines.policy.model = './nowhere'"),
+    ],
+)
+@pytest.mark.ray
+def test_a_users_mistake_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    given = ["--config", "jobs/presets/test.toml", "--run-dir", str(tmp_path / "run"), *arguments]
+    done = run_job("synthesize", *given)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_dry_run_prints_the_resolved_configuration_and_the_stages(tmp_path: Path) -> None:
+    done = run_job("synthesize", "--config", "jobs/presets/paper.toml", "--dry-run", "--until", "labels")
+    assert done.returncode == 0
+    body, _, plan = done.stdout.rpartition("would run")
+    assert json.loads(body)["rollouts"]["max_paths"] == 2048
+    assert plan.strip().endswith("problems -> rollouts -> solutions -> estimates -> labels")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_driver_goes_on_and_ends_with_the_same_rows(tmp_path: Path) -> None:
+    data = additions(tmp_path / "p.jsonl", 40)
+    common = [*SCRIPTED, "--set", f"problems.path={data}", "--set", "problems.limit=40", "--until", "solutions"]
+    calm, rough = Folder(str(tmp_path / "calm")), Folder(str(tmp_path / "rough"))
+    assert run_job("synthesize", *common, "--run-dir", calm.uri).returncode == 0
+
+    child = subprocess.Popen(
+        job("synthesize", *common, "--run-dir", rough.uri), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(600):
+        if len(parts.part_names(rough, "rollouts")) >= 3:
+            break
+        time.sleep(0.1)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    finished = {key for account in parts.read_accounts(rough, "rollouts").values() for key in account.keys}
+    assert 0 < len(finished) < 40
+    time.sleep(3)
+    done = run_job("synthesize", *common, "--run-dir", rough.uri)
+    assert done.returncode == 0, done.stderr
+    assert "of them done before" in done.stdout
+    for stage in ("rollouts", "solutions"):
+        first, second = (sorted(json.dumps(row, sort_keys=True) for row in parts.read_rows(run, stage)) for run in (calm, rough))
+        assert first == second
+    contents = [(run / "solutions").read_json(parts.DONE)["contents"] for run in (calm, rough)]
+    assert contents[0] == contents[1]
+    sessions = {key: account.session for account in parts.read_accounts(rough, "rollouts").values() for key in account.keys}
+    assert len(set(sessions.values())) == 2
+    assert len({sessions[key] for key in finished}) == 1
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    data = additions(tmp_path / "p.jsonl", 40)
+    run = Folder(str(tmp_path / "run"))
+    child = subprocess.Popen(
+        job("synthesize", *SCRIPTED, "--set", f"problems.path={data}", "--set", "problems.limit=40", "--run-dir", run.uri),
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for _ in range(600):
+        if parts.part_names(run, "rollouts"):
+            break
+        time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=90)
+    assert child.returncode == 130
+    assert "the same command goes on from here" in errors
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_math_is_read_as_a_job(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    changes = [
+        f"problems.path={shared('math/train.jsonl')}",
+        f"problems.benchmarks=['{shared('math500/test.jsonl')}', '{shared('processbench/math.json')}']",
+        "problems.limit=7500",
+        "tracking.uri=off",
+    ]
+    arguments = [item for change in changes for item in ("--set", change)]
+    done = run_job("synthesize", "--run-dir", str(run), "--until", "problems", *arguments)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((run / "problems" / "_stage.json").read_text())
+    assert record["rows_in"] == 7500
+    assert record["rows_out"] + sum(record["rejects"].values()) == 7500
+    assert record["rejects"]["empty answer"] == 2
+
+
+@pytest.mark.ray
+@pytest.mark.engine
+@pytest.mark.slow
+def test_the_whole_loop_runs_and_a_second_time_only_shows(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["--config", "jobs/presets/test.toml", "--run-dir", str(run)]
+    tracked = ["--set", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
+    done = run_job("demo", *arguments, *tracked, timeout=590)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    results = json.loads((run / "results.json").read_text())
+    stages = {row["stage"]: row for row in results["stages"]}
+    assert list(stages) == [
+        "problems", "rollouts", "solutions", "estimates", "labels", "rationales", "conversations", "train", "benchmark",
+        "evaluate_base", "evaluate", "evaluate_not_run", "search_problems", "search",
+    ]  # fmt: skip
+    for row in stages.values():
+        assert row["rows_in"] >= 1
+    assert stages["estimates"]["rows_in"] == stages["solutions"]["rows_out"]
+    assert results["labels"]["num_solutions"] == stages["labels"]["rows_out"]
+    assert (run / "train" / "export" / "model.safetensors").is_file()
+    assert (run / "report.html").is_file()
+    assert "finished before" not in done.stdout
+
+    import sqlite3
+
+    names = {row[0] for row in sqlite3.connect(tmp_path / "mlflow.db").execute("select name from runs")}
+    assert {"rollouts", "estimates", "train", "search"} <= names
+
+    again = run_job("demo", *arguments, *tracked, timeout=30)
+    assert again.returncode == 0
+    assert "finished before" in again.stdout
+    other = run_job("demo", *arguments, *tracked, "--set", "labels.epsilon=0.5", timeout=30)
+    assert other.returncode == 2
+    assert "other settings" in other.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_job_is_submitted_to_a_cluster_with_a_token(tmp_path: Path) -> None:
+    ray = str(Path(sys.executable).parent / "ray")
+    ports = {name: free_port() for name in ("port", "dashboard", "client")}
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
+        "RAY_TMPDIR": str(tmp_path)[:60],
+    }
+    command = [
+        ray, "start", "--head", "--block", "--num-cpus", "6", "--node-ip-address", "127.0.0.1", "--port", str(ports["port"]),
+        "--dashboard-host", "127.0.0.1", "--dashboard-port", str(ports["dashboard"]), "--ray-client-server-port",
+        str(ports["client"]), "--disable-usage-stats", "--temp-dir", "/tmp/genprm-ray",
+    ]  # fmt: skip
+    head = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    data = additions(tmp_path / "p.jsonl", 4)
+    try:
+        submit = [
+            ray, "job", "submit", "--address", f"http://127.0.0.1:{ports['dashboard']}", "--working-dir", ".", "--",
+            "python", "-m", "jobs.synthesize", *SCRIPTED, "--set", f"problems.path={data}", "--until", "solutions",
+            "--run-dir", str(tmp_path / "run"),
+        ]  # fmt: skip
+        for _ in range(60):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", ports["dashboard"])) == 0:
+                    break
+            time.sleep(0.5)
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(submit, cwd=ROOT, env=environment | {"PATH": path}, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert len(parts.read_rows(Folder(str(tmp_path / "run")), "solutions")) == 8
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        try:
+            head.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
