@@ -48,7 +48,7 @@ def message_of_pieces(role: str, pieces: Sequence[tuple[str, bool]]) -> Message:
 def build_conversation(critique: Critique, *, direct: bool = False) -> Conversation:
     """One user and one assistant turn per step, ending at the first error. NotConvertible if a paragraph lacks its parts."""
     last = len(critique.steps) - 1 if critique.first_error == -1 else critique.first_error
-    by_paragraph = {}
+    by_paragraph: dict[int, rationale.ParagraphCritique] = {}
     for part in rationale.split_rationale(critique.segments):
         by_paragraph.setdefault(part.paragraph, part)
     messages = [Message(role="system", content=rationale.SYSTEM)]

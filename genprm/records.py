@@ -52,10 +52,13 @@ _SPAN_TYPE = pa.struct([("start", pa.int64()), ("end", pa.int64())])
 _MESSAGE_TYPE = pa.struct([("role", pa.string()), ("content", pa.string()), ("loss_spans", _list(_SPAN_TYPE))])
 
 
+Fields = Sequence[tuple[str, pa.DataType]]
+
+
 class Record:
     """Base of the rows: conversion to and from plain dicts, driven by the declared fields."""
 
-    FIELDS: ClassVar[Sequence[tuple[str, pa.DataType]]]
+    FIELDS: ClassVar[Fields]
 
     @classmethod
     def schema(cls) -> pa.Schema:
@@ -150,7 +153,7 @@ class Problem(Record):
     answer: str
     level: str | None
 
-    FIELDS = (("id", pa.string()), ("text", pa.string()), ("answer", pa.string()), ("level", pa.string()))
+    FIELDS: ClassVar[Fields] = (("id", pa.string()), ("text", pa.string()), ("answer", pa.string()), ("level", pa.string()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +185,7 @@ class Rollouts(Record):
     paths: tuple[Path, ...]
     num_tokens: int
 
-    FIELDS = (
+    FIELDS: ClassVar[Fields] = (
         ("problem_id", pa.string()),
         ("problem", pa.string()),
         ("answer", pa.string()),
@@ -198,7 +201,7 @@ class Rollouts(Record):
         object.__setattr__(self, "paths", _tuple(Path, self.paths))
 
 
-_SOLUTION_FIELDS = (
+_SOLUTION_FIELDS: Fields = (
     ("id", pa.string()),
     ("problem_id", pa.string()),
     ("problem", pa.string()),
@@ -225,7 +228,7 @@ class Solution(Record):
     outcome: Outcome
     problem_counts: Counts
 
-    FIELDS = _SOLUTION_FIELDS
+    FIELDS: ClassVar[Fields] = _SOLUTION_FIELDS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(self.steps))
@@ -247,7 +250,7 @@ class EstimatedSolution(Solution):
     num_completions: int
     num_tokens: int
 
-    FIELDS = (
+    FIELDS: ClassVar[Fields] = (
         *_SOLUTION_FIELDS,
         ("start_counts", _COUNTS_TYPE),
         ("step_counts_S", _list(_COUNTS_TYPE)),
@@ -282,7 +285,7 @@ class LabelledSolution(EstimatedSolution):
     labels_S: tuple[int, ...]
     first_error: int
 
-    FIELDS = _LABEL_FIELDS
+    FIELDS: ClassVar[Fields] = _LABEL_FIELDS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -314,7 +317,7 @@ class Critique(Record):
     num_code_blocks: int
     num_tokens: int
 
-    FIELDS = (
+    FIELDS: ClassVar[Fields] = (
         ("id", pa.string()),
         ("problem_id", pa.string()),
         ("problem", pa.string()),
@@ -346,7 +349,12 @@ class Conversation(Record):
     messages: tuple[Message, ...]
     first_error: int
 
-    FIELDS = (("id", pa.string()), ("problem_id", pa.string()), ("messages", _list(_MESSAGE_TYPE)), ("first_error", pa.int64()))
+    FIELDS: ClassVar[Fields] = (
+        ("id", pa.string()),
+        ("problem_id", pa.string()),
+        ("messages", _list(_MESSAGE_TYPE)),
+        ("first_error", pa.int64()),
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "messages", _tuple(Message, self.messages))
@@ -361,7 +369,7 @@ class BenchmarkSolution(Record):
     steps: tuple[str, ...]
     label: int
 
-    FIELDS = (("id", pa.string()), ("problem", pa.string()), ("steps", _list(pa.string())), ("label", pa.int64()))
+    FIELDS: ClassVar[Fields] = (("id", pa.string()), ("problem", pa.string()), ("steps", _list(pa.string())), ("label", pa.int64()))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(self.steps))
@@ -400,7 +408,7 @@ class JudgedSolution(Record):
     num_code_blocks: int
     num_tokens: int
 
-    FIELDS = (
+    FIELDS: ClassVar[Fields] = (
         ("id", pa.string()),
         ("label", pa.int64()),
         ("votes_S", _list(_list(_TURN_TYPE))),
@@ -453,7 +461,7 @@ class SearchResult(Record):
     critic_texts: tuple[str, ...]
     num_tokens: int
 
-    FIELDS = (
+    FIELDS: ClassVar[Fields] = (
         ("id", pa.string()),
         ("candidates", _list(_CANDIDATE_TYPE)),
         ("pass_at_1", pa.float64()),

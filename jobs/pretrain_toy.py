@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps of each model (default: its own)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be made, and stop")
     arguments = parser.parse_args()
-    roles = [role for role in ROLES if not arguments.only or role in arguments.only]
+    roles = arguments.only or list(ROLES)
     output = Path(arguments.output)
     if arguments.dry_run:
         print(f"would {'measure' if arguments.score_only else 'train and measure'} {', '.join(roles)} in {output}/models")
@@ -31,11 +31,12 @@ def main() -> int:
     return make(roles, output, arguments.seed, arguments.score_only, arguments.steps)
 
 
-def make(roles: list[str], output: Path, seed: int, score_only: bool, num_steps: int | None) -> int:
+def make(wanted: list[str], output: Path, seed: int, score_only: bool, num_steps: int | None) -> int:
     from workflows import toy_models as toy
 
+    roles = [role for role in toy.ROLES if role in wanted]
     models, data = output / "models", output / "data"
-    minutes: dict[str, float] = {}
+    minutes: dict[toy.Role, float] = {}
     if not score_only:
         tokenizer = toy.make_tokenizer(seed)
         for role in roles:

@@ -120,7 +120,7 @@ def result_tables(results: Mapping[str, Any]) -> list[tuple[str, Sequence[str], 
 
 
 def _critic(found: Mapping[str, float]) -> list[float]:
-    turns = []
+    turns: list[float] = []
     while f"critic_turn_{len(turns)}" in found:
         turns.append(found[f"critic_turn_{len(turns)}"])
     return turns

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from actors.code_executor import CodeExecutor, ExecutorConfig
 from actors.engine import Sampling, VllmEngineConfig, open_engine
@@ -31,6 +31,7 @@ from genprm.toy.tokenizer import CHAT_TEMPLATE, END_OF_TURN, PADDING, START_OF_T
 from genprm.toy.world import Split, ToyProblem, draw_problem
 
 Role = Literal["policy", "rationale", "base"]
+ROLES: tuple[Role, ...] = get_args(Role)
 STREAMS: dict[Role, Callable[[int], Iterator[Dialogue]]] = {
     "policy": corpora.policy_stream,
     "rationale": corpora.rationale_stream,
@@ -45,7 +46,10 @@ PURPOSES: dict[Role, str] = {
 }
 NUM_SYNTHESIS, NUM_HELDOUT, NUM_BENCHMARK = 2000, 500, 200
 SCORED_PROBLEMS, SCORED_SAMPLES = 200, 8
-ENGINE = {"dtype": "float32", "max_model_len": 2048, "kv_cache_gib": 0.5, "enforce_eager": True, "num_gpus": 0}
+
+
+def engine_config(model: Path) -> VllmEngineConfig:
+    return VllmEngineConfig(model=str(model), dtype="float32", max_model_len=2048, kv_cache_gib=0.5, enforce_eager=True, num_gpus=0)
 
 
 def weighted_text(dialogue: Dialogue) -> WeightedText:
@@ -113,7 +117,7 @@ def write_problems(split: Split, number: int, seed: int, file: Path) -> None:
 async def make_benchmark(models: Path, file: Path, seed: int) -> None:
     """The policy's own solutions to held-out problems with the oracle's labels: half with an error, half without."""
     grader = Grader(GradingConfig())
-    engine = open_engine(VllmEngineConfig(model=str(models / "policy"), **ENGINE))
+    engine = open_engine(engine_config(models / "policy"))
     policy = Policy(engine=engine, grader=grader, config=TOY_POLICY, run_seed=seed)
     problems = draw_problems("heldout", NUM_HELDOUT + 400, seed)[NUM_HELDOUT:]
     samples = await asyncio.gather(*(policy.sample(_problem(toy, index), n=4, purpose="benchmark") for index, toy in enumerate(problems)))
@@ -145,7 +149,7 @@ def _problem(toy: ToyProblem, index: int) -> Problem:
 
 async def score_policy(models: Path, seed: int) -> dict[str, float]:
     grader = Grader(GradingConfig())
-    engine = open_engine(VllmEngineConfig(model=str(models / "policy"), **ENGINE))
+    engine = open_engine(engine_config(models / "policy"))
     policy = Policy(engine=engine, grader=grader, config=TOY_POLICY, run_seed=seed)
     problems = draw_problems("heldout", SCORED_PROBLEMS, seed)
     samples = await asyncio.gather(
@@ -166,7 +170,7 @@ def read_benchmark_file(file: Path) -> list[BenchmarkSolution]:
 
 async def score_rationale(models: Path, benchmark: Sequence[BenchmarkSolution], seed: int) -> dict[str, float]:
     executor = CodeExecutor(ExecutorConfig())
-    engine = open_engine(VllmEngineConfig(model=str(models / "rationale"), **ENGINE))
+    engine = open_engine(engine_config(models / "rationale"))
     config = RationalizerConfig(instructions=corpora.RATIONALE_INSTRUCTIONS)
     judge = Rationalizer(engine=engine, runner=executor, config=config, run_seed=seed)
     results = await asyncio.gather(*(judge.judge(row.id, row.problem, row.steps) for row in benchmark))
@@ -176,7 +180,7 @@ async def score_rationale(models: Path, benchmark: Sequence[BenchmarkSolution], 
 
 async def score_base(models: Path, benchmark: Sequence[BenchmarkSolution], seed: int) -> dict[str, float]:
     executor = CodeExecutor(ExecutorConfig())
-    engine = open_engine(VllmEngineConfig(model=str(models / "base"), **ENGINE))
+    engine = open_engine(engine_config(models / "base"))
     verifier = Verifier(engine=engine, runner=executor, config=VerifierConfig(), run_seed=seed)
     judged = await asyncio.gather(*(verifier.judge(row, stop_at_first_error=True) for row in benchmark))
     engine.close()

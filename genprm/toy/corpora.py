@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from genprm import rationale
 from genprm.steps import join_steps
 from genprm.toy.oracle import CHECK_WORD, Judgement, StepView, examine, first_error
-from genprm.toy.world import LARGEST_VALUE, Operation, Split, ToyProblem, draw_problem
+from genprm.toy.world import LARGEST_VALUE, Operation, Operator, Split, ToyProblem, draw_problem
 
 RATIONALE_INSTRUCTIONS = "Verify each paragraph."
 CRITIC_TEMPLATE = "Paragraph {paragraph} is wrong: {analysis}\nSolve it again."
@@ -88,7 +88,8 @@ def _reading_slip(rng: random.Random, value: int, operation: Operation, typical:
             operand = rng.choice([2, 3]) if operation.operator == "*" else rng.randint(1, 9)
             wrong = Operation(operator=operation.operator, operand=operand)
         else:
-            operator = rng.choice(["+", "-", "*"] if operation.operand in (2, 3) else ["+", "-"])
+            choices: list[Operator] = ["+", "-", "*"] if operation.operand in (2, 3) else ["+", "-"]
+            operator = rng.choice(choices)
             wrong = Operation(operator=operator, operand=operation.operand)
         if (left, wrong) != (value, operation) and left > 0 and 0 < wrong.apply(left) <= LARGEST_VALUE:
             return left, wrong

@@ -8,7 +8,8 @@ from tests.shared_data import shared
 
 def test_scores_by_hand() -> None:
     result = score([0, 2, -1, 3, None], [0, 1, -1, -1, -1])
-    assert (result.error_accuracy, result.correct_accuracy) == (50.0, pytest.approx(100 / 3))
+    assert result.error_accuracy == 50.0
+    assert result.correct_accuracy == pytest.approx(100 / 3)
     assert result.f1 == pytest.approx(40.0)
     assert (result.num_erroneous, result.num_correct) == (2, 3)
 
