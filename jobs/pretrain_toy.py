@@ -14,7 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.pretrain_toy",
         description="Train, measure and save the tiny models and data files of the arithmetic world. On a GPU if there is one; "
-        "on 2 CPU cores it takes about two hours.",
+        "on 2 CPU cores it takes about an hour.",
     )
     parser.add_argument("--output", default="genprm/toy", metavar="DIR", help="gets models/ and data/ (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of everything (default: %(default)s)")

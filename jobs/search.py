@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from jobs import cli
+
+if TYPE_CHECKING:
+    from jobs.config import Config
+    from workflows.storage import Folder
+    from workflows.tracking import Tracker
 
 
 def main() -> int:
     parser = cli.parser("search", "Best-of-N against majority voting and pass@N, and the critic's rewrites.")
     arguments = parser.parse_args()
 
-    def execute(config, run, tracker):  # type: ignore[no-untyped-def]
+    def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         from jobs.settings import search_settings
         from workflows.report import stage_table
         from workflows.search import scores, search

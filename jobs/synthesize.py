@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from jobs import cli
+
+if TYPE_CHECKING:
+    from jobs.config import Config
+    from workflows.storage import Folder
+    from workflows.tracking import Tracker
 
 STAGES = ("problems", "rollouts", "solutions", "estimates", "labels", "rationales", "conversations")
 
@@ -14,7 +20,7 @@ def main() -> int:
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to run (default: %(default)s)")
     arguments = parser.parse_args()
 
-    def execute(config, run, tracker):  # type: ignore[no-untyped-def]
+    def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         from jobs.settings import synthesis_settings
         from workflows.report import stage_table
         from workflows.synthesis import synthesize

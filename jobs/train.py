@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from jobs import cli
+
+if TYPE_CHECKING:
+    from jobs.config import Config
+    from workflows.storage import Folder
+    from workflows.tracking import Tracker
 
 
 def main() -> int:
     parser = cli.parser("train", "Train a generative process reward model on a run's conversations; export it for vLLM.")
     arguments = parser.parse_args()
 
-    def execute(config, run, tracker):  # type: ignore[no-untyped-def]
+    def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         from workflows.parts import DONE
         from workflows.report import stage_table
         from workflows.training import export_folder, train

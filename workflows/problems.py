@@ -22,7 +22,8 @@ NGRAM = 13
 
 
 class ProblemsConfig(Section):
-    """A JSONL, JSON (one list) or Parquet file of problems, and the benchmark files they must not overlap.
+    """A JSONL, JSON (one list) or Parquet file of problems, or ``hf:NAME:SPLIT`` for a data set of the Hugging Face hub (or
+    a folder in its layout), and the benchmark files they must not overlap.
 
     ``limit`` takes the first so many good rows (None: all). ``benchmarks`` are files whose problem texts are kept out of
     the data: exact matches after normalising space and case, and shared 13-grams of words.
@@ -50,12 +51,33 @@ def checked_file(path: str, setting: str) -> Path:
     return file
 
 
+def hub_dataset(path: str, setting: str) -> Any:
+    """The data set that ``hf:NAME:SPLIT`` names (SPLIT is train where it is left out); ValueError if it can't be loaded."""
+    import datasets
+
+    name, _, split = path.removeprefix("hf:").partition(":")
+    try:
+        return datasets.load_dataset(name, split=split or "train")
+    except Exception as error:  # the hub, its cache and its file formats each raise their own kinds
+        raise ValueError(
+            f"{setting} = {path!r}: can't be loaded ({type(error).__name__}: {str(error)[:200]}); check the name and that the hub can "
+            "be reached, or give a file"
+        ) from error
+
+
 def file_fingerprint(path: str, setting: str) -> str:
+    """Changes whenever the data do."""
+    if path.startswith("hf:"):
+        return str(hub_dataset(path, setting)._fingerprint)
     return hashlib.sha256(checked_file(path, setting).read_bytes()).hexdigest()[:32]
 
 
 def read_file(path: str, setting: str) -> Iterator[tuple[str, Any]]:
     """(place, value) for every row of a data file; a broken line's value is a ValueError instance, not raised."""
+    if path.startswith("hf:"):
+        for number, row in enumerate(hub_dataset(path, setting), start=1):
+            yield f"row {number}", row
+        return
     file = checked_file(path, setting)
     if file.suffix == ".parquet":
         for number, row in enumerate(pq.read_table(file).to_pylist(), start=1):

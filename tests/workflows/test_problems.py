@@ -67,6 +67,16 @@ def test_a_missing_file_names_the_setting_and_the_remedy() -> None:
         read_problems(ProblemsConfig(path="nowhere.jsonl"))
 
 
+def test_a_hub_data_set_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set" / "train.jsonl", [{"problem": "P1", "answer": "1"}, {"problem": "P2", "answer": ""}])
+    problems, rejects, num_rows = read_problems(ProblemsConfig(path=f"hf:{tmp_path / 'set'}:train"))
+    assert ([problem.text for problem in problems], [reject.reason for reject in rejects], num_rows) == (["P1"], ["empty answer"], 2)
+    with pytest.raises(ValueError, match=r"problems\.path = 'hf:/nowhere'"):
+        read_problems(ProblemsConfig(path="hf:/nowhere"))
+
+
 def test_benchmark_rows_are_checked(tmp_path: Path) -> None:
     rows = [
         {"id": "a", "problem": "P", "steps": ["x", "y"], "label": 1},
