@@ -154,7 +154,7 @@ def _figure(results: Mapping[str, Any]) -> bytes:
     _bars(axes[1][0], "Best-of-N: right, %", ["pass@1", "majority", "best-of-N", f"pass@{count}"], [found[key] for key in choices])
     critic = _critic(found)
     axes[1][1].plot(range(len(critic)), critic, marker="o", color="#3b6ea8")
-    axes[1][1].set(title="Critic: right after k rewrites, %", xlabel="rewrites", ylim=(0, 105), xticks=range(len(critic)))
+    axes[1][1].set(title="Critic: right after k rewrites, %", xlabel="rewrites", ylim=(0, 115), xticks=range(len(critic)))
     for turn, value in enumerate(critic):
         axes[1][1].annotate(f"{value:.1f}", (turn, value), textcoords="offset points", xytext=(0, 8), ha="center", fontsize=9)
     buffer = io.BytesIO()

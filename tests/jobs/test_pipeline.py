@@ -78,7 +78,7 @@ def test_a_killed_driver_goes_on_and_ends_with_the_same_rows(tmp_path: Path) -> 
     child = subprocess.Popen(
         job("synthesize", *common, "--run-dir", rough.uri), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    for _ in range(600):
+    for _ in range(3000):
         if len(parts.part_names(rough, "rollouts")) >= 3:
             break
         time.sleep(0.1)
@@ -109,7 +109,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         job("synthesize", *SCRIPTED, "--set", f"problems.path={data}", "--set", "problems.limit=40", "--run-dir", run.uri),
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    for _ in range(600):
+    for _ in range(3000):
         if parts.part_names(run, "rollouts"):
             break
         time.sleep(0.1)
@@ -204,7 +204,7 @@ def test_a_job_is_submitted_to_a_cluster_with_a_token(tmp_path: Path) -> None:
             "python", "-m", "jobs.synthesize", *SCRIPTED, "--set", f"problems.path={data}", "--until", "solutions",
             "--run-dir", str(tmp_path / "run"),
         ]  # fmt: skip
-        for _ in range(60):
+        for _ in range(240):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", ports["dashboard"])) == 0:
                     break
