@@ -42,7 +42,7 @@ BATCH_TOKENS = 8192
 PURPOSES: dict[Role, str] = {
     "policy": "writes solutions (with slips on purpose), completes partial ones, and rewrites one when given a critique",
     "rationale": "judges a whole solution paragraph by paragraph with code, as the rationale model of stage 4",
-    "base": "what GenPRM is trained from: knows the wire format; its verdicts were drawn by coin, whatever the code said",
+    "base": "what GenPRM is trained from: knows the wire format and mostly says Yes, even where the code said False",
 }
 NUM_SYNTHESIS, NUM_HELDOUT, NUM_BENCHMARK = 2000, 500, 200
 SCORED_PROBLEMS, SCORED_SAMPLES = 200, 8

@@ -198,6 +198,8 @@ def judged_right(view: StepView) -> bool:
 
 
 VERDICT_WEIGHT = 5.0
+BLIND_YES_RIGHT, BLIND_YES_WRONG = 0.85, 0.55
+"""How often the base model's corpus says Yes to right and to wrong paragraphs: it hardly follows the code."""
 
 
 def _verify(view: StepView, right: bool, verdict_weight: float) -> tuple[Span, ...]:
@@ -234,13 +236,13 @@ def rationale_dialogue(problem: ToyProblem, steps: Sequence[str]) -> Dialogue:
 def genprm_dialogue(rng: random.Random, problem: ToyProblem, steps: Sequence[str], *, blind: bool) -> Dialogue:
     """A GenPRM conversation over all steps up to the first refuted one.
 
-    ``blind`` draws the verdicts by coin (70% Yes) whatever the code says: this is what the base model learns, so that it
+    ``blind`` draws the verdicts, mostly Yes even where the code says False: this is what the base model learns, so that it
     knows the format and judges poorly.
     """
     turns = [_turn("system", rationale.SYSTEM)]
     views = examine(problem, steps)
     for position, (user, view) in enumerate(zip(rationale.user_turns(problem.text, steps), views, strict=True)):
-        right = rng.random() < 0.7 if blind else judged_right(view)
+        right = rng.random() < (BLIND_YES_RIGHT if judged_right(view) else BLIND_YES_WRONG) if blind else judged_right(view)
         verdict = "Yes" if right else "No"
         turns.append(_turn("user", user))
         turns.append(

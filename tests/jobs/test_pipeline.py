@@ -141,11 +141,12 @@ def test_math_is_read_as_a_job(tmp_path: Path) -> None:
 @pytest.mark.ray
 @pytest.mark.engine
 @pytest.mark.slow
+@pytest.mark.timeout(1100)
 def test_the_whole_loop_runs_and_a_second_time_only_shows(tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--config", "jobs/presets/test.toml", "--run-dir", str(run)]
     tracked = ["--set", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
-    done = run_job("demo", *arguments, *tracked, timeout=590)
+    done = run_job("demo", *arguments, *tracked, timeout=1000)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     results = json.loads((run / "results.json").read_text())
     stages = {row["stage"]: row for row in results["stages"]}
