@@ -187,11 +187,15 @@ def free_port() -> int:
 def test_a_job_is_submitted_to_a_cluster_with_a_token(tmp_path: Path) -> None:
     ray = str(Path(sys.executable).parent / "ray")
     ports = {name: free_port() for name in ("port", "dashboard", "client")}
-    environment = os.environ | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
-        "RAY_TMPDIR": str(tmp_path)[:60],
-    }
+    environment = (
+        os.environ
+        | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # jobs run the python that the head node finds
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
+            "RAY_TMPDIR": str(tmp_path)[:60],
+        }
+    )
     command = [
         ray, "start", "--head", "--block", "--num-cpus", "6", "--node-ip-address", "127.0.0.1", "--port", str(ports["port"]),
         "--dashboard-host", "127.0.0.1", "--dashboard-port", str(ports["dashboard"]), "--ray-client-server-port",
@@ -210,11 +214,8 @@ def test_a_job_is_submitted_to_a_cluster_with_a_token(tmp_path: Path) -> None:
                 if probe.connect_ex(("127.0.0.1", ports["dashboard"])) == 0:
                     break
             time.sleep(0.5)
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         for _ in range(20):  # the dashboard listens before its agent can take jobs
-            done = subprocess.run(
-                submit, cwd=ROOT, env=environment | {"PATH": path}, capture_output=True, text=True, timeout=400, check=False
-            )
+            done = subprocess.run(submit, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False)
             if "No available agent" not in done.stderr + done.stdout:
                 break
             time.sleep(3)
