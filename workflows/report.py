@@ -128,7 +128,7 @@ def _critic(found: Mapping[str, float]) -> list[float]:
 
 def results_text(results: Mapping[str, Any]) -> str:
     blocks = [f"{title}\n{text_table(head, rows)}" for title, head, rows in result_tables(results)]
-    return "\n\n" + "\n\n".join(blocks) + f"\n\nall stages took {results['seconds']:.0f} s in this session\n"
+    return "\n\n" + "\n\n".join(blocks) + f"\n\nall stages took {results['seconds']:.0f} s this time\n"
 
 
 def _figure(results: Mapping[str, Any]) -> bytes:

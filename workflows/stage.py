@@ -191,7 +191,7 @@ class StageActor:
             return result
 
     def _attempt(self, name: str) -> int:
-        """Count an attempt at a block or row in this session, before it begins; survives the death of the worker."""
+        """Count an attempt at a block or row since the job was started, before it begins; survives the death of the worker."""
         file = f"{self._session}-{name}.json"
         count = (self._attempts.read_json(file) if self._attempts.exists(file) else 0) + 1
         self._attempts.write_json(file, count)
