@@ -11,7 +11,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import deepspeed
 import torch
@@ -24,7 +24,6 @@ from actors.train_config import TrainConfig
 from genprm.records import Conversation
 
 IGNORED = -100
-Precision = Literal["float32", "bfloat16"]
 
 
 def batch_indices(num_rows: int, batch_size: int, epochs: int, seed: int) -> list[list[int]]:

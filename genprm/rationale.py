@@ -83,17 +83,6 @@ _PYTHON_FENCE = re.compile(r"^```(?:python|py)[ \t]*\n", re.MULTILINE)
 _FENCE_CLOSE = re.compile(r"^```[ \t]*$", re.MULTILINE)
 
 
-def open_code(text: str) -> str | None:
-    """The code of the last python fence of ``text`` if that fence is still open, else None."""
-    position = 0
-    while opening := _PYTHON_FENCE.search(text, position):
-        closing = _FENCE_CLOSE.search(text, opening.end())
-        if closing is None:
-            return text[opening.end() :]
-        position = closing.end()
-    return None
-
-
 def closed_code_at_end(text: str) -> str | None:
     """The code of a python fence whose closing fence ends ``text`` (trailing newline allowed), else None."""
     position = 0

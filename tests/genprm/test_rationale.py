@@ -28,8 +28,7 @@ def test_paragraphs_are_numbered_and_tagged() -> None:
     assert prompt.endswith("<paragraph_1>\na\n</paragraph_1>\n<paragraph_2>\nb\n</paragraph_2>")
 
 
-def test_open_and_closed_code() -> None:
-    assert rationale.open_code("x\n```python\nprint(1)") == "print(1)"
+def test_closed_code() -> None:
     assert rationale.closed_code_at_end("x\n```python\nprint(1)\n```\n") == "print(1)\n"
     assert rationale.closed_code_at_end("x\n```python\nprint(1)") is None
     assert rationale.closed_code_at_end("```python\n1\n```\nwords") is None
@@ -64,7 +63,6 @@ def test_text_from_code_output_closes_no_tag() -> None:
 
 @given(st.text() | MARKUP)
 def test_parsers_take_any_text(text: str) -> None:
-    rationale.open_code(text)
     rationale.closed_code_at_end(text)
     rationale.code_blocks(text)
     rationale.read_analysis(text)
