@@ -35,13 +35,17 @@ def connect(config: RayConfig) -> None:
     import ray.data  # its logger exists from here on
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = sys.stderr.isatty()
+    # The second reader lists files and reads footers in tasks of their own, for which Ray starts a dozen processes: 12 s for
+    # a stage of 60 rows on 2 cores, against 3 s.
+    context.use_datasource_v2 = False
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            context = ray.init(address=address, logging_level=logging.WARNING)
+            client = ray.init(address=address, logging_level=logging.WARNING)
         else:
-            context = ray.init(
+            client = ray.init(
                 num_cpus=config.num_cpus,
                 include_dashboard=config.dashboard,
                 logging_level=logging.WARNING,
@@ -49,7 +53,7 @@ def connect(config: RayConfig) -> None:
             )
     except ConnectionError as error:
         raise ValueError(f"ray.address = {address!r}: can't be reached ({error}); is the cluster up, and RAY_AUTH_MODE set?") from error
-    where = context.dashboard_url
+    where = client.dashboard_url
     print(f"ray: {'cluster ' + address if address else 'local'}" + (f", dashboard at http://{where}" if where else ""), flush=True)
 
 

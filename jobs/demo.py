@@ -74,8 +74,8 @@ def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         "evaluate": evaluation_settings(config),
         "evaluate_not_run": evaluation_settings(config, verifier=not_run),
     }
-    for name, settings in runs.items():
-        summaries += evaluation.evaluate(run, settings, tracker, name=name)[0 if name == "evaluate_base" else 1 :]
+    summaries.append(evaluation.read_benchmark_stage(run, config.evaluate, tracker))
+    summaries += [evaluation.evaluate(run, settings, tracker, name=name) for name, settings in runs.items()]
     summaries += search.search(run, search_settings(config), tracker)
 
     results = {

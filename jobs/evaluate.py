@@ -20,10 +20,11 @@ def main() -> int:
 
     def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         from jobs.settings import evaluation_settings
-        from workflows.evaluation import evaluate, scores
+        from workflows.evaluation import evaluate, read_benchmark_stage, scores
         from workflows.report import stage_table
 
-        print(stage_table(evaluate(run, evaluation_settings(config), tracker)))
+        settings = evaluation_settings(config)
+        print(stage_table([read_benchmark_stage(run, config.evaluate, tracker), evaluate(run, settings, tracker)]))
         print(json.dumps(scores(run), indent=2))
 
     return cli.main("evaluate", arguments, ("benchmark", "evaluate"), execute)

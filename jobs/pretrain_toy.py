@@ -42,6 +42,7 @@ def make(wanted: list[str], output: Path, seed: int, score_only: bool, num_steps
         for role in roles:
             minutes[role] = toy.make_model(role, tokenizer, models / role, seed, num_steps or toy.STEPS[role])
         toy.write_problems("synthesis", toy.NUM_SYNTHESIS, seed, data / "synthesis.jsonl")
+        toy.write_problems("synthesis", toy.NUM_LAPTOP, seed, data / "laptop.jsonl")  # the first of them
         toy.write_problems("heldout", toy.NUM_HELDOUT, seed, data / "heldout.jsonl")
     benchmark_file = data / "processbench.json"
     if "policy" in roles or not benchmark_file.is_file():

@@ -27,7 +27,7 @@ OWNERS = {
 }
 RAY_ROOMS = ("workflows/", "cluster/", "actors/remote.py")
 NOT_IN_GENPRM = {"ray", "vllm", "torch", "deepspeed", "transformers", "mlflow"}
-JOBS = ["synthesize", "train", "evaluate", "search", "demo", "pretrain_toy", "benchmark"]
+JOBS = ["synthesize", "train", "evaluate", "search", "demo", "hold_out", "pretrain_toy", "benchmark"]
 
 
 def files() -> Iterator[tuple[str, set[str]]]:

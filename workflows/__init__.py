@@ -5,9 +5,12 @@
 - ``evaluation``: a ProcessBench file judged by a verifier
 - ``search``: best-of-N and critic
 - ``stage``: one stage = dataset in, actor pool, dataset out, resume, tracking
+- ``stage_actor``: what runs in a stage's actors; ``stage_record``: its plan and its totals
 - ``parts``: the Parquet parts a stage commits, and its records
 - ``storage``: the file systems they live on
-- ``problems``: reading, checking, deduplicating and decontaminating problem files
+- ``data_files``: rows of JSONL, JSON, Parquet and hub data sets
+- ``decontamination``: keeping benchmarks out, as data or as fingerprints
+- ``problems``: problems and benchmarks, checked and deduplicated
 - ``tracking``: MLflow
 - ``report``: results as a table, a page and pictures
 """

@@ -13,9 +13,10 @@ from actors.remote import Handles, Services
 from actors.verifier import Verifier, VerifierConfig
 from genprm.processbench import ProcessBenchScore, score
 from genprm.records import BenchmarkSolution, JudgedSolution
+from workflows.data_files import file_fingerprint
 from workflows.parts import StageSummary, read_rejects, read_rows
 from workflows.pool import Pool
-from workflows.problems import file_fingerprint, read_benchmark
+from workflows.problems import read_benchmark
 from workflows.sections import EvaluateConfig
 from workflows.stage import Stage, run_stage, run_table_stage
 from workflows.storage import Folder
@@ -49,14 +50,13 @@ class EvaluateWorker:
         return [await self._verifier.judge(BenchmarkSolution.of(row), stop_at_first_error=self._stop)]
 
 
-def evaluate(run: Folder, settings: EvaluationSettings, tracker: Tracker, *, name: str = "evaluate") -> list[StageSummary]:
-    """Read the benchmark and judge it; ``name`` is the stage's, so that several verifiers can share a run."""
-    config = settings.evaluate
+def read_benchmark_stage(run: Folder, config: EvaluateConfig, tracker: Tracker) -> StageSummary:
+    """The benchmark's rows, checked."""
     plan = {
         "config": {"benchmark": config.benchmark, "limit": config.limit},
         "inputs": {config.benchmark: file_fingerprint(config.benchmark, "evaluate.benchmark")},
     }
-    read = run_table_stage(
+    return run_table_stage(
         BENCHMARK,
         BenchmarkSolution,
         run,
@@ -64,6 +64,10 @@ def evaluate(run: Folder, settings: EvaluationSettings, tracker: Tracker, *, nam
         lambda: read_benchmark(config.benchmark, config.limit, "evaluate.benchmark"),
         tracker,
     )
+
+
+def evaluate(run: Folder, settings: EvaluationSettings, tracker: Tracker, *, name: str = "evaluate") -> StageSummary:
+    """Judge the benchmark; ``name`` is the stage's, so that several verifiers can share a run."""
     stage = Stage(
         name=name,
         reads=BENCHMARK,
@@ -74,7 +78,7 @@ def evaluate(run: Folder, settings: EvaluationSettings, tracker: Tracker, *, nam
             ("seed", settings.seed),
             ("engine", model_identity(settings.engine)),
             ("verifier", settings.verifier),
-            ("stop_at_first_error", config.stop_at_first_error),
+            ("stop_at_first_error", settings.evaluate.stop_at_first_error),
         ),
         inputs={"model": settings.model_fingerprint},
         pool=settings.pool,
@@ -85,7 +89,7 @@ def evaluate(run: Folder, settings: EvaluationSettings, tracker: Tracker, *, nam
     judged = run_stage(stage, run, tracker)
     summary = scores(run, name)
     tracker.metrics({f"{name}/{path}": value for path, value in summary.items()})
-    return [read, judged]
+    return judged
 
 
 def scores(run: Folder, name: str = "evaluate") -> dict[str, float]:

@@ -70,7 +70,8 @@ class SearchWorker:
     async def process(self, row: dict[str, Any]) -> Sequence[SearchResult]:
         problem = Problem.of(row)
         samples = await self._policy.sample(problem, n=self._config.num_candidates, purpose="search")
-        judged = await asyncio.gather(*(self._score(problem, index, sample) for index, sample in enumerate(samples)))
+        scoring = asyncio.gather(*(self._score(problem, index, sample) for index, sample in enumerate(samples)))
+        judged, critic = await asyncio.gather(scoring, self._critic_turns(problem, samples[0]))
         candidates = [
             Candidate(
                 answer=sample.grade.answer,
@@ -79,7 +80,7 @@ class SearchWorker:
             )
             for sample, judgement in zip(samples, judged, strict=True)
         ]
-        outcomes, judged_steps, texts, critic_tokens = await self._critic_turns(problem, samples[0])
+        outcomes, judged_steps, texts, critic_tokens = critic
         tokens = sum(sample.num_tokens for sample in samples) + sum(item.num_tokens for item in judged if item)
         return [
             SearchResult(

@@ -37,11 +37,12 @@ from genprm.records import (
     Rollouts,
     Solution,
 )
-from workflows import problems as problem_files
+from workflows.data_files import file_fingerprint
 from workflows.parts import StageSummary
-from workflows.problems import ProblemsConfig
+from workflows.problems import ProblemsConfig, read_problems
 from workflows.sections import ConversationsConfig, Engines, LabelsConfig, Pools, SynthesisStage
-from workflows.stage import Reject, Stage, run_stage, run_table_stage
+from workflows.stage import Stage, run_stage, run_table_stage
+from workflows.stage_actor import Reject
 from workflows.storage import Folder
 from workflows.tracking import Tracker
 
@@ -263,10 +264,10 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
 
 def read_problems_stage(run: Folder, name: str, config: ProblemsConfig, setting: str, tracker: Tracker) -> StageSummary:
     """A problem file as a stage: checked, deduplicated, decontaminated. ``setting`` is where its path is configured."""
-    files = {config.path: problem_files.file_fingerprint(config.path, setting)}
-    files |= {path: problem_files.file_fingerprint(path, "problems.benchmarks") for path in config.benchmarks}
+    files = {config.path: file_fingerprint(config.path, setting)}
+    files |= {path: file_fingerprint(path, "problems.benchmarks") for path in config.benchmarks}
     plan = {"config": dump(("problems", config)), "inputs": files}
-    return run_table_stage(name, Problem, run, plan, lambda: problem_files.read_problems(config, setting), tracker)
+    return run_table_stage(name, Problem, run, plan, lambda: read_problems(config, setting), tracker)
 
 
 def synthesize(run: Folder, settings: SynthesisSettings, tracker: Tracker, *, until: SynthesisStage = STAGES[-1]) -> list[StageSummary]:

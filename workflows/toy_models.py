@@ -44,7 +44,7 @@ PURPOSES: dict[Role, str] = {
     "rationale": "judges a whole solution paragraph by paragraph with code, as the rationale model of stage 4",
     "base": "what GenPRM is trained from: knows the wire format and mostly says Yes, even where the code said False",
 }
-NUM_SYNTHESIS, NUM_HELDOUT, NUM_BENCHMARK = 2000, 500, 200
+NUM_SYNTHESIS, NUM_LAPTOP, NUM_HELDOUT, NUM_BENCHMARK = 2000, 82, 500, 200
 SCORED_PROBLEMS, SCORED_SAMPLES = 200, 8
 
 

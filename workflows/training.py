@@ -18,7 +18,8 @@ from actors.train_config import TrainConfig
 from genprm.records import Conversation, Record
 from workflows import parts
 from workflows.parts import PartAccount, StageSummary
-from workflows.stage import SetupFailed, StageFailed, announce_finished, check_plan, finish
+from workflows.stage import SetupFailed
+from workflows.stage_record import StageFailed, announce_finished, check_plan, finish
 from workflows.storage import Folder
 from workflows.tracking import Tracker
 

@@ -1,10 +1,13 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.shared_data import shared
-from workflows.problems import ProblemsConfig, ngrams, read_benchmark, read_problems
+from workflows.decontamination import FINGERPRINTS, HeldOut, benchmark_texts, ngrams
+from workflows.problems import ProblemsConfig, read_benchmark, read_problems
 
 LONG = "a train leaves the station at noon and travels north at sixty miles an hour for two hours"
 
@@ -107,3 +110,32 @@ def test_reads_math_and_keeps_the_benchmarks_out() -> None:
     }  # fmt: skip
     assert len(problems) > 7000
     assert len({problem.id for problem in problems}) == len(problems)
+
+
+def test_fingerprints_keep_out_what_their_file_keeps_out(tmp_path: Path) -> None:
+    benchmark = write(tmp_path / "b.jsonl", [{"problem": "What is two plus two?"}, {"problem": LONG}])
+    file = tmp_path / f"b{FINGERPRINTS}"
+    HeldOut.of([benchmark]).write(file)
+    assert b"train" not in file.read_bytes()
+    held_out = HeldOut.of([str(file)])
+    assert held_out.has("what is TWO  plus two?")
+    assert not held_out.has("What is two plus three?")
+    assert held_out.overlaps(f"Suppose {LONG}, then stops.")
+    assert not held_out.overlaps("a train leaves the station at noon")
+    pq.write_table(pa.table({"hash": [1]}), file)
+    with pytest.raises(ValueError, match="not a fingerprint file"):
+        HeldOut.of([str(file)])
+
+
+def test_a_benchmark_without_problems_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no row has a problem"):
+        HeldOut.of([write(tmp_path / "b.jsonl", [{"prompt": "P"}])])
+
+
+def test_the_fingerprints_that_ship_are_those_of_the_benchmarks() -> None:
+    for name, files in {"math500": ["math500/test.jsonl"], "processbench": ["processbench/gsm8k.json", "processbench/math.json"]}.items():
+        held_out = HeldOut.of([f"workflows/held_out/{name}{FINGERPRINTS}"])
+        for file in files:
+            texts = benchmark_texts(str(shared(file)), "benchmarks")
+            assert all(held_out.has(text) for text in texts)
+            assert all(held_out.overlaps(text) for text in texts if ngrams(text))

@@ -15,7 +15,9 @@ from genprm.records import BenchmarkSolution, Problem
 from workflows import parts
 from workflows.parts import PartAccount, RejectedRow
 from workflows.pool import Pool
-from workflows.stage import Reject, SetupFailed, Stage, StageRefused, run_stage, run_table_stage
+from workflows.stage import SetupFailed, Stage, run_stage, run_table_stage
+from workflows.stage_actor import Reject
+from workflows.stage_record import StageRefused
 from workflows.storage import Folder
 from workflows.tracking import Tracker, TrackingConfig
 
