@@ -23,6 +23,9 @@ from actors.tokenization import TokenizedConversation, tokenize
 from actors.train_config import TrainConfig
 from genprm.records import Conversation
 
+# DeepSpeed would compile its shared-memory collectives at the first start: 40 s, and a C++ compiler that may not be there.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
 IGNORED = -100
 
 

@@ -20,7 +20,7 @@ from genprm.reward import first_wrong_step, mean_reward, verdict_reward
 
 VerifierMode = Literal["both", "analysis", "code", "direct"]
 VERDICT_MAX_TOKENS = 8
-NUM_ALTERNATIVES = 20
+NUM_ALTERNATIVES = 10
 
 
 class VerifierConfig(Section):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs import cli
@@ -99,7 +101,11 @@ def execute(config: Config, run: Folder, tracker: Tracker) -> None:
 def _say_where(config: Config, run: Folder) -> None:
     print(f"report:  {run.uri}/report.html")
     print(f"data:    {run.uri}")
-    print(f"mlflow:  mlflow ui --backend-store-uri {config.tracking.uri}")
+    if config.tracking.uri.startswith("sqlite:"):
+        mlflow = os.path.relpath(Path(sys.executable).with_name("mlflow"))
+        print(f"mlflow:  {mlflow} ui --backend-store-uri {config.tracking.uri}")
+    elif config.tracking.uri != "off":
+        print(f"mlflow:  {config.tracking.uri}")
 
 
 if __name__ == "__main__":

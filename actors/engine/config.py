@@ -13,8 +13,9 @@ class VllmEngineConfig(Section):
     """vLLM in the worker's own process.
 
     ``kv_cache_gib`` sets the KV cache's size outright (needed on the CPU build); None leaves it to
-    ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray (0: the CPU build), and its tensor-parallel size if above 1. On the CPU build
-    ``num_cpus`` is its number of threads: small models are served best by several engines of one thread each.
+    ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray (0: the CPU build), and its tensor-parallel
+    size if above 1. On the CPU build ``num_cpus`` is its number of threads: small models are served best by several engines
+    of one thread each.
     """
 
     type: Literal["vllm"] = "vllm"

@@ -23,12 +23,14 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else each engine binds its threads to all cores, and two share one
 
-from vllm import LLM, EngineArgs, SamplingParams
-from vllm.sampling_params import RequestOutputKind
+import torch
+from vllm.engine.arg_utils import EngineArgs
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from actors.engine.base import Completion, EngineDied, EngineError, Finish, Request
 from actors.engine.config import VllmEngineConfig
+from actors.engine.prompt_encoder import PromptEncoder
 from actors.models import local_model
 
 SMALLEST_CPU_BLOCK = 32
@@ -75,6 +77,9 @@ class VllmEngine:
     def __init__(self, config: VllmEngineConfig) -> None:
         self._config = config
         check_memory(config)
+        # The sampler compiles a kernel anew for every number of requests that want log-probabilities: a tenth of GenPRM's time.
+        if config.enforce_eager:
+            torch.compiler.set_stance("force_eager")
         try:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(config)))
         except Exception as error:  # vLLM raises of all kinds; what a user needs is which model, and the first line
@@ -83,7 +88,7 @@ class VllmEngine:
                 f"engine.model = {config.model!r} can't be started ({reason}); check the name or path, that this machine can reach "
                 "the model hub if it is no path, and max_model_len and kv_cache_gib against the machine's memory"
             ) from error
-        self._tokenizer: Any = self._engine.get_tokenizer()
+        self._encode = PromptEncoder(self._engine.get_tokenizer())
         self._inbox: queue.SimpleQueue[tuple[str, list[int], SamplingParams, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._ids = itertools.count()
         self._failure: BaseException | None = None
@@ -91,7 +96,7 @@ class VllmEngine:
         self._thread.start()
 
     async def generate(self, request: Request) -> list[Completion]:
-        token_ids = prompt_ids(self._tokenizer, request)
+        token_ids = self._encode(request.turns, request.prefix)
         room = self._config.max_model_len - len(token_ids)
         if room < 1:
             raise EngineError(
@@ -144,14 +149,6 @@ class VllmEngine:
         return True
 
 
-def prompt_ids(tokenizer: Any, request: Request) -> list[int]:
-    """The rendered chat with the assistant's turn begun by the request's prefix."""
-    messages = [{"role": turn.role, "content": turn.content} for turn in request.turns]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    ids: list[int] = tokenizer.encode(text + request.prefix, add_special_tokens=False)
-    return ids
-
-
 def sampling_params(request: Request, room: int) -> SamplingParams:
     """vLLM's form of a request's sampling; ``room`` is how many tokens the context still holds."""
     sampling = request.sampling
@@ -173,13 +170,15 @@ class BareVllm:
     """vLLM's own offline interface with the same settings, for benchmarks to compare with."""
 
     def __init__(self, config: VllmEngineConfig) -> None:
+        from vllm import LLM  # takes a while to import, and no worker needs it
+
         self._config = config
         self._llm = LLM(**engine_arguments(config))
 
     def generate(self, requests: Sequence[Request]) -> tuple[int, float]:
         """Serve all requests at once; completion tokens and seconds."""
-        tokenizer = self._llm.get_tokenizer()
-        prompts = [{"prompt_token_ids": prompt_ids(tokenizer, request)} for request in requests]
+        encode = PromptEncoder(self._llm.get_tokenizer())
+        prompts = [{"prompt_token_ids": encode(request.turns, request.prefix)} for request in requests]
         params = [
             sampling_params(request, self._config.max_model_len - len(prompt["prompt_token_ids"]))
             for request, prompt in zip(requests, prompts, strict=True)

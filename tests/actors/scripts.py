@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
+import time
 
 from actors.engine import Completion, EngineError, Finish, Request
+from genprm import rationale
 
 
 def say(text: str, finish: Finish = Finish.STOP, num_tokens: int | None = None) -> Completion:
@@ -33,7 +37,52 @@ def moody(request: Request) -> list[Completion]:
 
 def slow(request: Request) -> list[Completion]:
     """A solver that takes its time, so that a test can kill something meanwhile."""
-    import time
-
     time.sleep(0.05)
     return solver(request)
+
+
+def everyone(request: Request) -> list[Completion]:
+    """All roles of the loop on "<a> plus <b>": a policy that is right half of the time, judges that run code and believe it."""
+    time.sleep(0.02)
+    if request.turns[0].role == "system":
+        return [_verifier(request)] * request.n
+    if request.turns[0].content.startswith(rationale.RATIONALE_INSTRUCTIONS[:40]):
+        return [_rationale(request)] * request.n
+    claim = re.search(r"= (\d+)\.\nStep 2:$", request.prefix)
+    if claim:
+        return [say(f" The answer is $\\boxed{{{claim[1]}}}$.")] * request.n
+    return solver(request)
+
+
+def _check(text: str) -> str:
+    """A line of Python that prints whether the last sum in ``text`` is right."""
+    sums = re.findall(r"(\d+) \+ (\d+) = (\d+)", text)
+    return "print({} + {} == {})".format(*sums[-1]) if sums else "print(True)"
+
+
+def _verifier(request: Request) -> Completion:
+    written = request.prefix
+    if written.endswith(rationale.OUTPUT_PREFILL):
+        word = "No" if "\nFalse\n" in written else "Yes"
+        return Completion(
+            text=f"{{{word}}}$\n</output>",
+            finish=Finish.STOP,
+            num_tokens=4,
+            logprobs_T=({"{": 0.0}, {word: math.log(0.9), {"Yes": "No", "No": "Yes"}[word]: math.log(0.1)}),
+        )
+    if written.endswith(rationale.VERIFY_PREFILL):
+        return say(f"{_check(request.turns[-1].content)}\n```\n")
+    if rationale.VERIFY_PREFILL in written:
+        return say("The code has spoken.\n</verify>")
+    return say("A sum.\n</analyze>")
+
+
+def _rationale(request: Request) -> Completion:
+    written, steps = request.prefix, re.findall(r"<paragraph_\d+>\n(.*?)\n</paragraph_\d+>", request.turns[0].content, re.DOTALL)
+    if written.endswith("\\boxed"):
+        return say("{1}" if "\nFalse\n" in written else "{-1}")
+    done = written.count("[Code Output]")
+    if done == len(steps):
+        return say("</verify>\n</think>")
+    heading = f"</verify>\n### Paragraph {done + 1}\n<analyze>\n" if done else ""
+    return say(f"{heading}A sum.\n</analyze>\n<verify>\n```python\n{_check(steps[done])}\n```\n")

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from actors.engine import Turn
+from actors.engine.prompt_encoder import PromptEncoder
 from actors.tokenization import render, tokenize
 from genprm.conversation import assistant_turn
 from genprm.records import Message, Segment, SegmentKind, Span
@@ -75,3 +77,34 @@ def test_a_template_that_changes_a_text_is_refused(tokenizer: Any) -> None:
 
     with pytest.raises(ValueError, match="the chat template changes message 0"):
         render(Stripping(), [Message(role="assistant", content=" x ", loss_spans=(Span(start=0, end=3),))])
+
+
+@pytest.mark.parametrize("prefix", ["", "Step 1:", "\n\nStep 1:", "  12", "<|im_end|>\n<|im_start|>user\n1", "\u00e9\U0001f600"])
+def test_a_growing_chat_is_encoded_as_its_whole_text_is(tokenizer: Any, prefix: str) -> None:
+    encode = PromptEncoder(tokenizer)
+    assert encode._splits
+    turns = (
+        Turn(role="system", content="S"),
+        Turn(role="user", content="12 + 7 <|im_start|> \n"),
+        Turn(role="assistant", content="19"),
+        Turn(role="user", content="\n and 3?"),
+    )
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) + prefix
+    for _ in range(2):
+        assert encode(turns, prefix) == tokenizer.encode(text, add_special_tokens=False)
+
+
+def test_a_tokenizer_that_joins_across_special_tokens_is_given_whole_texts() -> None:
+    class Joining:
+        all_special_tokens = ("|",)
+
+        def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> str:
+            return messages[0]["content"] + "|"
+
+        def encode(self, text: str, **_: Any) -> list[int]:
+            return [len(text)]
+
+    encode = PromptEncoder(Joining())
+    assert not encode._splits
+    assert encode((Turn(role="user", content="ab"),), "cd") == [5]
