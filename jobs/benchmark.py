@@ -26,6 +26,7 @@ def main() -> int:
     from workflows.storage import Folder
 
     changes = [
+        "problems.path=genprm/toy/data/synthesis.jsonl",
         *arguments.set,
         f"problems.limit={arguments.problems}",
         f"rollouts.first_round={arguments.samples}",

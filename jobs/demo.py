@@ -56,7 +56,7 @@ def show_finished(config: Config, run: Folder) -> int:
 
 
 def execute(config: Config, run: Folder, tracker: Tracker) -> None:
-    from genprm.toy.truth import consensus_quality, label_quality
+    from genprm.toy import truth
     from jobs.settings import evaluation_settings, search_settings, synthesis_settings
     from workflows import evaluation, search
     from workflows.parts import read_rows
@@ -80,11 +80,13 @@ def execute(config: Config, run: Folder, tracker: Tracker) -> None:
     summaries += [evaluation.evaluate(run, settings, tracker, name=name) for name, settings in runs.items()]
     summaries += search.search(run, search_settings(config), tracker)
 
+    labelled = read_rows(run, "labels")
+    known = truth.knows(labelled)  # of other problems nobody knows which step is the first wrong one
     results = {
         "config": config.model_dump(mode="json"),
         "stages": summary_rows(summaries),
-        "labels": label_quality(read_rows(run, "labels")),
-        "consensus": consensus_quality(read_rows(run, "labels"), read_rows(run, "rationales"), read_rows(run, "conversations")),
+        "labels": truth.label_quality(labelled) if known else None,
+        "consensus": truth.consensus_quality(labelled, read_rows(run, "rationales"), read_rows(run, "conversations")) if known else None,
         "verifier": {name: evaluation.scores(run, name) for name in runs},
         "search": search.scores(run),
         "num_votes": config.verifier.num_votes,

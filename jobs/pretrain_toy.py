@@ -42,8 +42,9 @@ def make(wanted: list[str], output: Path, seed: int, score_only: bool, num_steps
         for role in roles:
             minutes[role] = toy.make_model(role, tokenizer, models / role, seed, num_steps or toy.STEPS[role])
         toy.write_problems("synthesis", toy.NUM_SYNTHESIS, seed, data / "synthesis.jsonl")
-        toy.write_problems("synthesis", toy.NUM_LAPTOP, seed, data / "laptop.jsonl")  # the first of them
         toy.write_problems("heldout", toy.NUM_HELDOUT, seed, data / "heldout.jsonl")
+        toy.write_problems("synthesis", toy.LAPTOP_SYNTHESIS, seed, data / "laptop" / "synthesis.jsonl")
+        toy.write_problems("heldout", toy.LAPTOP_HELDOUT, seed, data / "laptop" / "heldout.jsonl")
     benchmark_file = data / "processbench.json"
     if "policy" in roles or not benchmark_file.is_file():
         asyncio.run(toy.make_benchmark(models, benchmark_file, seed))

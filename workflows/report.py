@@ -56,30 +56,36 @@ PAPER_LABELS = {
 
 
 def result_tables(results: Mapping[str, Any]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
-    """(title, head, rows) of every table."""
+    """(title, head, rows) of every table; what only the oracle of the arithmetic world can say is left out elsewhere."""
     labels, consensus, verifier, found = results["labels"], results["consensus"], results["verifier"], results["search"]
     votes = results["num_votes"]
-    tables: list[tuple[str, Sequence[str], list[list[str]]]] = [
-        ("Stages", _STAGE_HEAD, _stage_cells(results["stages"])),
-        (
-            f"Label quality: share of {labels['num_solutions']} solutions ({labels['num_erroneous']} erroneous) whose first "
-            "error is the oracle's, %",
-            ("rule", "all", "erroneous", "correct", "paper's F1"),
-            [
-                [name, _number(row["exact"]), _number(row["exact_erroneous"]), _number(row["exact_correct"]), PAPER_LABELS[name]]
-                for name, row in labels["rules"].items()
-            ],
-        ),
-        (
-            "Consensus filtering, %",
-            ("measure", "value"),
-            [
-                [f"kept of {consensus['num_labelled']} solutions", _number(consensus["kept_share"])],
-                ["first error exact before", _number(consensus["exact_before"])],
-                ["first error exact after", _number(consensus["exact_after"])],
-                ["first error exact, judge alone", _number(consensus["exact_judge"])],
-            ],
-        ),
+    tables: list[tuple[str, Sequence[str], list[list[str]]]] = [("Stages", _STAGE_HEAD, _stage_cells(results["stages"]))]
+    if labels is not None:
+        tables.append(
+            (
+                f"Label quality: share of {labels['num_solutions']} solutions ({labels['num_erroneous']} erroneous) whose first "
+                "error is the oracle's, %",
+                ("rule", "all", "erroneous", "correct", "paper's F1"),
+                [
+                    [name, _number(row["exact"]), _number(row["exact_erroneous"]), _number(row["exact_correct"]), PAPER_LABELS[name]]
+                    for name, row in labels["rules"].items()
+                ],
+            )
+        )
+    if consensus is not None:
+        tables.append(
+            (
+                "Consensus filtering, %",
+                ("measure", "value"),
+                [
+                    [f"kept of {consensus['num_labelled']} solutions", _number(consensus["kept_share"])],
+                    ["first error exact before", _number(consensus["exact_before"])],
+                    ["first error exact after", _number(consensus["exact_after"])],
+                    ["first error exact, judge alone", _number(consensus["exact_judge"])],
+                ],
+            )
+        )
+    tables += [
         (
             "GenPRM on held-out solutions, %",
             ("verifier", "error acc.", "correct acc.", "F1", "paper's F1 (7B)"),
@@ -139,8 +145,11 @@ def _figure(results: Mapping[str, Any]) -> bytes:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
-    rules = results["labels"]["rules"]
-    _bars(axes[0][0], "Labels: first error exact, %", list(rules), [row["exact"] or 0.0 for row in rules.values()])
+    rules = results["labels"]["rules"] if results["labels"] else {}
+    if rules:
+        _bars(axes[0][0], "Labels: first error exact, %", list(rules), [row["exact"] or 0.0 for row in rules.values()])
+    else:
+        axes[0][0].axis("off")
     verifier = results["verifier"]
     names = ["base", "1 sample", f"maj. of {results['num_votes']}", "1, not run", f"maj. of {results['num_votes']}, not run"]
     keys = [

@@ -145,11 +145,12 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
     handles = Handles()
     try:
         handles = remote.start(stage.services)
-        rows = ray.data.read_parquet([source.path_of(name) for name in parts.part_names(run, stage.reads)])
+        files = [source.path_of(name) for name in parts.part_names(run, stage.reads)]
+        rows = ray.data.read_parquet(files, override_num_blocks=len(files))  # else small files are cut into uneven blocks
         if done:
             finished = pa.array(sorted(done), type=pa.string())
             rows = rows.map_batches(_Unfinished(stage.key, finished), batch_format="pyarrow", batch_size=None)
-        commits = _map(rows, stage, (stage, run, handles, uuid.uuid4().hex[:8], time.time()))
+        commits = _map(rows, rows_in - len(done), stage, (stage, run, handles, uuid.uuid4().hex[:8], time.time()))
         progress = _Progress(stage.name, len(done), rows_in)
         for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             progress.add(commit)
@@ -164,14 +165,20 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
         remote.stop(handles)
 
 
-def _map(rows: Any, stage: Stage, arguments: tuple[Any, ...]) -> Any:
+def blocks_in_flight(pool: Pool, num_rows: int) -> int:
+    """How many blocks an actor takes at a time: no more than its share, so that the first to be ready does not take all."""
+    num_blocks = -(-num_rows // pool.block_rows)
+    return max(1, min(pool.rows_in_flight // pool.block_rows, -(-num_blocks // pool.num_workers)))
+
+
+def _map(rows: Any, num_rows: int, stage: Stage, arguments: tuple[Any, ...]) -> Any:
     """The dataset of part accounts: blocks of rows through an actor pool, or through tasks where the work is light."""
     name = "".join(word.capitalize() for word in stage.name.split("_"))
     if stage.pool is None:
         light = _LightStage(arguments, name)
         blocks = rows.repartition(target_num_rows_per_block=LIGHT_BLOCK_ROWS)
         return blocks.map_batches(light, batch_format="pyarrow", batch_size=None)
-    blocks_in_flight = max(1, stage.pool.rows_in_flight // stage.pool.block_rows)
+    in_flight = blocks_in_flight(stage.pool, num_rows)
     return rows.repartition(target_num_rows_per_block=stage.pool.block_rows).map_batches(
         type(name, (StageActor,), {}),
         fn_constructor_args=arguments,
@@ -181,8 +188,8 @@ def _map(rows: Any, stage: Stage, arguments: tuple[Any, ...]) -> Any:
         num_gpus=stage.num_gpus,
         compute=ActorPoolStrategy(
             size=stage.pool.num_workers,
-            max_tasks_in_flight_per_actor=blocks_in_flight,
-            max_concurrent_calls_per_actor=blocks_in_flight,
+            max_tasks_in_flight_per_actor=in_flight,
+            max_concurrent_calls_per_actor=in_flight,
             enable_true_multi_threading=True,
         ),
     )

@@ -44,7 +44,9 @@ PURPOSES: dict[Role, str] = {
     "rationale": "judges a whole solution paragraph by paragraph with code, as the rationale model of stage 4",
     "base": "what GenPRM is trained from: knows the wire format and mostly says Yes, even where the code said False",
 }
-NUM_SYNTHESIS, NUM_LAPTOP, NUM_HELDOUT, NUM_BENCHMARK = 2000, 82, 500, 200
+NUM_SYNTHESIS, NUM_HELDOUT, NUM_BENCHMARK = 2000, 500, 200
+LAPTOP_SYNTHESIS, LAPTOP_HELDOUT, LAPTOP_BENCHMARK = 82, 24, 40
+"""How many of the first rows of each file make the laptop preset's, in ``data/laptop``."""
 SCORED_PROBLEMS, SCORED_SAMPLES = 200, 8
 
 
@@ -114,6 +116,11 @@ def write_problems(split: Split, number: int, seed: int, file: Path) -> None:
             stream.write(json.dumps(row) + "\n")
 
 
+def write_benchmark(rows: Sequence[dict[str, Any]], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(rows, indent=1) + "\n")
+
+
 async def make_benchmark(models: Path, file: Path, seed: int) -> None:
     """The policy's own solutions to held-out problems with the oracle's labels: half with an error, half without."""
     grader = Grader(GradingConfig())
@@ -135,7 +142,8 @@ async def make_benchmark(models: Path, file: Path, seed: int) -> None:
     if min(len(kind) for kind in rows.values()) < half:
         raise RuntimeError(f"the policy made {len(rows[True])} erroneous and {len(rows[False])} correct solutions, {half} wanted")
     mixed = [row for pair in zip(rows[True][:half], rows[False][:half], strict=True) for row in pair]
-    file.write_text(json.dumps(mixed, indent=1) + "\n")
+    write_benchmark(mixed, file)
+    write_benchmark(mixed[:LAPTOP_BENCHMARK], file.parent / "laptop" / file.name)
     engine.close()
     grader.close()
 

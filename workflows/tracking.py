@@ -50,13 +50,18 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        artifacts = None
         if self._config.uri.startswith("sqlite:///"):
-            Path(self._config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            database = Path(self._config.uri.removeprefix("sqlite:///")).absolute()
+            database.parent.mkdir(parents=True, exist_ok=True)
+            artifacts = database.with_name(f"{database.stem}-artifacts").as_uri()  # else they go to the working directory
         import mlflow
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self._config.uri)
+        if mlflow.get_experiment_by_name(self._config.experiment) is None:
+            mlflow.create_experiment(self._config.experiment, artifact_location=artifacts)
         mlflow.set_experiment(self._config.experiment)
         mlflow.start_run(run_name=f"{job} {self._run.uri}")
         self._mlflow = mlflow

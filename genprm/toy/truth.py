@@ -23,6 +23,16 @@ RULES: Sequence[tuple[str, LabelRule, float]] = (
 )
 
 
+def knows(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every row's ``problem`` is of the arithmetic world, so that the oracle can judge it."""
+    try:
+        for row in rows:
+            read_problem(row["problem"])
+    except ValueError:
+        return False
+    return True
+
+
 def true_first_error(problem: str, steps: Sequence[str]) -> int:
     return first_error(read_problem(problem), steps)
 

@@ -46,7 +46,7 @@ def everyone(request: Request) -> list[Completion]:
     time.sleep(0.02)
     if request.turns[0].role == "system":
         return [_verifier(request)] * request.n
-    if request.turns[0].content.startswith(rationale.RATIONALE_INSTRUCTIONS[:40]):
+    if "<paragraph_1>" in request.turns[0].content:
         return [_rationale(request)] * request.n
     claim = re.search(r"= (\d+)\.\nStep 2:$", request.prefix)
     if claim:

@@ -1,5 +1,7 @@
+import json
 import random
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from genprm.toy import corpora, oracle
 from genprm.toy.oracle import Judgement
 from genprm.toy.world import Operation, Split, ToyProblem, draw_problem, read_problem, split_of
 
+DATA = Path("genprm/toy/data")
 PROBLEM = ToyProblem(
     text="Mia has 7 apples. She buys 5 more. She loses 3. How many apples does Mia have now?",
     start=7,
@@ -92,3 +95,12 @@ def test_streams_repeat_with_their_seed() -> None:
     for stream in (corpora.policy_stream, corpora.rationale_stream, corpora.base_stream):
         assert list(islice(stream(3), 5)) == list(islice(stream(3), 5))
         assert list(islice(stream(3), 5)) != list(islice(stream(4), 5))
+
+
+def test_the_laptops_files_are_the_first_rows_of_the_large_ones() -> None:
+    for name, number in {"synthesis.jsonl": 82, "heldout.jsonl": 24}.items():
+        small, large = ((DATA / folder / name).read_text().splitlines() for folder in ("laptop", "."))
+        assert small == large[:number]
+    small, large = (json.loads((DATA / folder / "processbench.json").read_text()) for folder in ("laptop", "."))
+    assert small == large[:40]
+    assert sum(row["label"] >= 0 for row in small) == 20

@@ -15,7 +15,7 @@ from genprm.records import BenchmarkSolution, Problem
 from workflows import parts
 from workflows.parts import PartAccount, RejectedRow
 from workflows.pool import Pool
-from workflows.stage import SetupFailed, Stage, run_stage, run_table_stage
+from workflows.stage import SetupFailed, Stage, blocks_in_flight, run_stage, run_table_stage
 from workflows.stage_actor import Reject
 from workflows.stage_record import StageRefused
 from workflows.storage import Folder
@@ -162,3 +162,8 @@ def test_a_tracking_server_that_is_down_is_said_once_and_stops_nothing(tmp_path:
     tracker.results({})
     tracker.close()
     assert capsys.readouterr().err.count("does not work") == 1
+
+
+@pytest.mark.parametrize(("num_rows", "blocks"), [(1000, 16), (40, 5), (5, 1), (0, 1)])
+def test_an_actor_takes_no_more_than_its_share(num_rows: int, blocks: int) -> None:
+    assert blocks_in_flight(Pool(num_workers=2, block_rows=4, rows_in_flight=64), num_rows) == blocks
