@@ -4,7 +4,7 @@ NAME ?= laptop
 LOCK ?= requirements/cpu.lock
 BIN := .venv/bin
 
-.PHONY: help demo test check fmt lock
+.PHONY: help install demo test check fmt lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,6 +13,8 @@ help:  ## this list
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-deps -r $(LOCK)
 	@touch $@
+
+install: .venv/.installed  ## the environment, in .venv
 
 demo: .venv/.installed  ## the whole loop on this machine, real parts and tiny models (NAME=other makes a new run)
 	$(BIN)/python -m jobs.demo --config jobs/presets/laptop.toml --run-dir runs/$(NAME)

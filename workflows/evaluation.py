@@ -82,8 +82,7 @@ def evaluate(run: Folder, settings: EvaluationSettings, tracker: Tracker, *, nam
         ),
         inputs={"model": settings.model_fingerprint},
         pool=settings.pool,
-        num_cpus=settings.engine.num_cpus,
-        num_gpus=settings.engine.num_gpus,
+        engine=settings.engine,
         services=Services(executors=settings.executor),
     )
     judged = run_stage(stage, run, tracker)

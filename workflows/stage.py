@@ -25,6 +25,7 @@ from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError
 
 from actors import remote
+from actors.engine import EngineConfig
 from actors.remote import Handles, Services
 from cluster.plan import READING, Demand, shortfall
 from genprm.records import Record
@@ -37,6 +38,7 @@ from workflows.storage import Folder
 from workflows.tracking import Tracker
 
 LIGHT_BLOCK_ROWS = 1024
+LIGHT_CPUS = 0.25
 
 
 class SetupFailed(ValueError):
@@ -48,8 +50,8 @@ class Stage:
     """What decides a stage's output, and how it is made.
 
     ``reads`` is the stage whose dataset it reads, ``key`` the column of that dataset that identifies a row, ``writes`` the
-    record of its output; ``make_worker(handles)`` builds a worker inside an actor that reserves ``num_cpus`` and
-    ``num_gpus``; with no ``pool`` the work is light and needs no actors, only Ray tasks. ``config`` holds every setting that
+    record of its output; ``make_worker(handles)`` builds a worker inside an actor that reserves what ``engine``, the
+    one that it opens, needs; with no ``pool`` the work is light and needs no actors, only Ray tasks. ``config`` holds every setting that
     the output depends on, and nothing else: a change of it is refused on resume. ``inputs`` are fingerprints of what it
     reads beside that dataset (a trained model).
     """
@@ -62,9 +64,15 @@ class Stage:
     config: Mapping[str, Any]
     inputs: Mapping[str, str] = field(default_factory=dict)
     pool: Pool | None = None
-    num_cpus: float = 0.25
-    num_gpus: float = 0
+    engine: EngineConfig | None = None
     services: Services = field(default_factory=Services)
+
+    @property
+    def worker_demand(self) -> Demand:
+        """What one worker reserves."""
+        if self.engine is None:
+            return Demand(cpus=LIGHT_CPUS)
+        return Demand(cpus=self.engine.num_cpus, gpus=self.engine.num_gpus)
 
 
 def run_stage(stage: Stage, run: Folder, tracker: Tracker) -> StageSummary:
@@ -126,7 +134,7 @@ def demand(stage: Stage) -> Demand:
     """All that must be there at once for the stage to run."""
     total = READING
     if stage.pool is not None:
-        total += Demand(cpus=stage.num_cpus, gpus=stage.num_gpus).times(stage.pool.num_workers)
+        total += stage.worker_demand.times(stage.pool.num_workers)
     if stage.services.executors is not None:
         total += Demand(cpus=stage.services.executors.num_cpus).times(stage.services.executors.num_executors)
     for engine in stage.services.engines.values():
@@ -184,8 +192,8 @@ def _map(rows: Any, num_rows: int, stage: Stage, arguments: tuple[Any, ...]) -> 
         fn_constructor_args=arguments,
         batch_format="pyarrow",
         batch_size=None,
-        num_cpus=stage.num_cpus,
-        num_gpus=stage.num_gpus,
+        num_cpus=stage.worker_demand.cpus,
+        num_gpus=stage.worker_demand.gpus,
         compute=ActorPoolStrategy(
             size=stage.pool.num_workers,
             max_tasks_in_flight_per_actor=in_flight,

@@ -204,8 +204,7 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
             make_worker=partial(RolloutWorker, settings),
             config=dump(seed, ("engine", model_identity(engines.policy)), ("policy", settings.policy), ("rollouts", settings.rollouts)),
             pool=pools.rollouts,
-            num_cpus=engines.policy.num_cpus,
-            num_gpus=engines.policy.num_gpus,
+            engine=engines.policy,
         ),
         Stage(
             name="solutions",
@@ -228,8 +227,7 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
                 ("estimates", settings.estimates),
             ),
             pool=pools.estimates,
-            num_cpus=engines.completer.num_cpus,
-            num_gpus=engines.completer.num_gpus,
+            engine=engines.completer,
         ),
         Stage(
             name="labels",
@@ -247,8 +245,7 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
             make_worker=partial(RationaleWorker, settings),
             config=dump(seed, ("engine", model_identity(engines.rationale)), ("rationales", settings.rationales)),
             pool=pools.rationales,
-            num_cpus=engines.rationale.num_cpus,
-            num_gpus=engines.rationale.num_gpus,
+            engine=engines.rationale,
             services=Services(executors=settings.executor),
         ),
         Stage(
