@@ -130,7 +130,7 @@ def test_the_scripted_loop_judges_every_sum_rightly(calm: Folder) -> None:
 
 @pytest.mark.timeout(400)
 def test_a_killed_worker_changes_nothing(calm: Folder, tmp_path: Path) -> None:
-    victims = {
+    victims: dict[str, Sequence[str]] = {
         "rollouts": ["ray::MapWorker(MapBatches(Rollouts))"],
         "estimates": ["ray::MapWorker(MapBatches(Estimates))"],
         "rationales": ["ray::MapWorker(MapBatches(Rationales))", "ray::CodeExecutor"],
