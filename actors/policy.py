@@ -107,16 +107,18 @@ class Policy:
         """Sample rounds until enough paths of both kinds are there; keep some of each, chosen by seed, duplicates removed."""
         outcomes: list[Outcome] = []
         paths: dict[tuple[str, ...], Path] = {}
-        num_one_step = num_tokens = round_index = 0
-        while len(outcomes) < config.max_paths:
-            n = min(config.first_round if round_index == 0 else config.next_rounds, config.max_paths - len(outcomes))
+        num_paths = num_one_step = num_tokens = round_index = 0
+        while num_paths < config.max_paths:
+            n = min(config.first_round if round_index == 0 else config.next_rounds, config.max_paths - num_paths)
             for sample in await self.sample(problem, n=n, purpose="rollout", index=round_index):
-                outcomes.append(sample.grade.outcome)
+                num_paths += 1
                 num_tokens += sample.num_tokens
                 valid = sample.grade.outcome in (Outcome.CORRECT, Outcome.INCORRECT)
                 if valid and len(sample.steps) < 2:
                     num_one_step += 1
-                elif valid:
+                    continue
+                outcomes.append(sample.grade.outcome)
+                if valid:
                     path = Path(steps=sample.steps, answer=sample.grade.answer, outcome=sample.grade.outcome)
                     paths.setdefault(sample.steps, path)
             round_index += 1

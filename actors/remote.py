@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import os
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError
 
 from actors.code_executor import CodeExecutor, CodeResult, ExecutorConfig
 from actors.engine import Completion, Engine, EngineConfig, EngineDied, Request, open_engine
 
+RESTART_PATIENCE_S = 900.0
+"""A large model takes minutes to load."""
+
 
 class ActorLost(RuntimeError):
     """An actor died with a row's work in it; the row can be tried again from its beginning."""
+
+
+async def until_alive(handle: Any) -> None:
+    """Wait until Ray has started a dead actor anew, so that a row's next try does not find it dead still."""
+    began = time.monotonic()
+    pause = 0.5
+    while True:
+        try:
+            await handle.__ray_ready__.remote()
+        except ActorUnavailableError:
+            if time.monotonic() - began > RESTART_PATIENCE_S:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 10.0)
+        except RayActorError:  # dead for good
+            return
+        else:
+            return
 
 
 class EngineHost:
@@ -27,12 +52,9 @@ class EngineHost:
     async def generate(self, request: Request) -> list[Completion]:
         try:
             return await self._engine.generate(request)
-        except EngineDied:
-            ray.actor.exit_actor()
-            raise
-
-    async def ready(self) -> bool:
-        return True
+        except EngineDied as error:
+            print(f"engine: {error}; this process ends and is started anew", file=sys.stderr, flush=True)
+            os._exit(17)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +99,7 @@ def start(services: Services) -> Handles:
     }
     handles = Handles(executors=tuple(executors), engines=engines)
     try:
-        ray.get([engine.ready.remote() for engine in engines.values()])
+        ray.get([engine.__ray_ready__.remote() for engine in engines.values()])
     except BaseException:
         stop(handles)
         raise
@@ -99,6 +121,7 @@ class RemoteEngine:
         try:
             completions: list[Completion] = await self._handle.generate.remote(request)
         except RayActorError as error:
+            await until_alive(self._handle)
             raise ActorLost(f"an engine died: {error}") from error
         return completions
 
@@ -133,5 +156,8 @@ class RemoteExecutors:
     async def _call(self, number: int, method: str, *arguments: str) -> Any:
         try:
             return await getattr(self._handles[number], method).remote(*arguments)
-        except (RayActorError, KeyError) as error:
+        except KeyError as error:  # it was started anew, without its sessions
+            raise ActorLost(f"code executor {number} died: {error}") from error
+        except RayActorError as error:
+            await until_alive(self._handles[number])
             raise ActorLost(f"code executor {number} died: {error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,9 @@ class Trainer:
         self._device = device
         self._rank, self._world = dist.get_rank(), dist.get_world_size()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(local_model(config.base_model))
-        self._rows = [tokenize(self.tokenizer, conversation.messages) for conversation in conversations]
-        self._rows = [row for row in self._rows if len(row.ids_T) <= config.max_length]
-        self.num_too_long = len(conversations) - len(self._rows)
+        tokenized = {conversation.id: tokenize(self.tokenizer, conversation.messages) for conversation in conversations}
+        self.too_long = [name for name, row in tokenized.items() if len(row.ids_T) > config.max_length]
+        self._rows = [row for name, row in tokenized.items() if name not in self.too_long]
         if not self._rows:
             raise ValueError(
                 f"train.max_length = {config.max_length}: none of the {len(conversations)} conversations is that short; raise it"
@@ -167,6 +168,8 @@ class Trainer:
                 module.save_pretrained(temporary, state_dict=state)
                 self.tokenizer.save_pretrained(temporary)
                 (temporary / "genprm.json").write_text(json.dumps({"base_model": self._config.base_model, "steps": self.step}))
+                if folder.exists():  # of a run that was killed after its export
+                    shutil.rmtree(folder)
                 temporary.replace(folder)
         dist.barrier()
 

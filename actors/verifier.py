@@ -137,7 +137,8 @@ class Verifier:
         """Write up to ``end``; whatever the ending, the turn is closed so that the next pre-fill fits."""
         sampling = self._config.sampling
         left = sampling.max_tokens - turn.num_tokens
-        if left > 0:
+        rounds = self._config.max_code_rounds - turn.num_code_blocks
+        if left > 0 and rounds > 0:
             ending = await write_with_code(
                 turn,
                 engine=self._engine,
@@ -147,7 +148,7 @@ class Verifier:
                 until=(end,),
                 sampling=sampling.model_copy(update={"max_tokens": left}),
                 seed=seed,
-                max_code_rounds=self._config.max_code_rounds,
+                max_code_rounds=rounds,
             )
             if ending is Ending.WANTED:
                 turn.running += "\n"

@@ -24,7 +24,10 @@ READING = Demand(cpus=1.0)
 """Ray Data's read tasks run beside a stage's actors and need a CPU of their own."""
 
 
-def shortfall(demand: Demand, available: Mapping[str, float]) -> str | None:
+STAGE_REMEDY = "lower engines.*.num_cpus or num_gpus and pools.*.num_workers, or raise ray.num_cpus"
+
+
+def shortfall(demand: Demand, available: Mapping[str, float], remedy: str = STAGE_REMEDY) -> str | None:
     """What is missing, in words with the remedy; None if the demand fits into Ray's ``cluster_resources()``."""
     missing = [
         f"{needed:g} {name}s, of which there are {available.get(name, 0):g}"
@@ -33,4 +36,4 @@ def shortfall(demand: Demand, available: Mapping[str, float]) -> str | None:
     ]
     if not missing:
         return None
-    return f"needs {' and '.join(missing)}; lower engines.*.num_cpus or num_gpus and pools.*.num_workers, or raise ray.num_cpus"
+    return f"needs {' and '.join(missing)}; {remedy}"

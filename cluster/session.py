@@ -46,6 +46,7 @@ def connect(config: RayConfig) -> None:
             client = ray.init(address=address, logging_level=logging.WARNING)
         else:
             client = ray.init(
+                address="local",  # not one that happens to run on this machine
                 num_cpus=config.num_cpus,
                 include_dashboard=config.dashboard,
                 logging_level=logging.WARNING,

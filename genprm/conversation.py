@@ -12,7 +12,9 @@ class NotConvertible(ValueError):
     """A critique from which no conversation can be made; the message is the reason that is counted."""
 
 
-def assistant_turn(paragraph: int, analysis: str, verification: Sequence[Segment], right: bool, *, direct: bool = False) -> Message:
+def assistant_turn(
+    paragraph: int, analysis: Sequence[Segment], verification: Sequence[Segment], right: bool, *, direct: bool = False
+) -> Message:
     """The assistant turn that judges one paragraph, in the wire format of inference.
 
     Loss lies on what the model itself would write: not on the pre-fills that inference supplies, and not on code output
@@ -21,7 +23,9 @@ def assistant_turn(paragraph: int, analysis: str, verification: Sequence[Segment
     verdict = "Yes" if right else "No"
     pieces: list[tuple[str, bool]] = []
     if not direct:
-        pieces += [(rationale.analyze_prefill(paragraph), False), (f"{analysis}\n{rationale.ANALYZE_END}\n", True)]
+        pieces += [(rationale.analyze_prefill(paragraph), False)]
+        pieces += [(segment.text, segment.kind is not SegmentKind.OUTPUT) for segment in _stripped(analysis)]
+        pieces += [(f"\n{rationale.ANALYZE_END}\n", True)]
         pieces += [(rationale.VERIFY_PREFILL, False)]
         pieces += [(segment.text, segment.kind is not SegmentKind.OUTPUT) for segment in verification]
         pieces += [(f"{rationale.VERIFY_END}\n", True)]
@@ -65,9 +69,21 @@ def build_conversation(critique: Critique, *, direct: bool = False) -> Conversat
         if code is None:
             raise NotConvertible("paragraph without code")
         messages.append(Message(role="user", content=users[index]))
-        words = "".join(segment.text for segment in analysis).strip()
-        messages.append(assistant_turn(index + 1, words, code, index != critique.first_error, direct=direct))
+        messages.append(assistant_turn(index + 1, analysis, code, index != critique.first_error, direct=direct))
     return Conversation(id=critique.id, problem_id=critique.problem_id, messages=tuple(messages), first_error=critique.first_error)
+
+
+def _stripped(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments without space at the beginning of the first and the end of the last one that have more than space."""
+    found = list(segments)
+    while found and not found[0].text.strip():
+        found.pop(0)
+    while found and not found[-1].text.strip():
+        found.pop()
+    if found:
+        found[0] = Segment(kind=found[0].kind, text=found[0].text.lstrip())
+        found[-1] = Segment(kind=found[-1].kind, text=found[-1].text.rstrip())
+    return found
 
 
 def _from_first_code(verification: Sequence[Segment]) -> tuple[Segment, ...] | None:

@@ -28,6 +28,10 @@ def relative_progress(start_value: float, values_S: Sequence[float]) -> list[flo
     return progress
 
 
+ROUNDING = 1e-9
+"""8/12 over 10/12 is 0.8 and must count as it, though its nearest floating-point number is less."""
+
+
 def labels(start_value: float, values_S: Sequence[float], rule: LabelRule = "ratio", epsilon: float = 0.8) -> list[int]:
     """1 for a good step, 0 for a bad one.
 
@@ -42,10 +46,10 @@ def labels(start_value: float, values_S: Sequence[float], rule: LabelRule = "rat
         dead = False
         result = []
         for before, value in zip(before_S, values_S, strict=True):
-            result.append(int(not dead and value - before >= epsilon))
+            result.append(int(not dead and value - before >= epsilon - ROUNDING))
             dead = dead or value == 0.0
         return result
-    return [int(progress >= epsilon) for progress in relative_progress(start_value, values_S)]
+    return [int(progress >= epsilon - ROUNDING) for progress in relative_progress(start_value, values_S)]
 
 
 def first_error(labels_S: Sequence[int]) -> int:

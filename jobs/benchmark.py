@@ -42,11 +42,15 @@ def main() -> int:
     from cluster.session import connect, disconnect
     from jobs.settings import synthesis_settings
 
-    connect(config.ray)
     try:
-        engine_benchmark(synthesis_settings(config))
-    finally:
-        disconnect()
+        connect(config.ray)
+        try:
+            engine_benchmark(synthesis_settings(config))
+        finally:
+            disconnect()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from actors.code_executor.config import ExecutorConfig
-from actors.engine.config import EngineConfig, VllmEngineConfig
+from actors.engine.config import VllmEngineConfig
 from actors.estimator import EstimatorConfig
 from actors.grader import GradingConfig
 from actors.policy import PolicyConfig, RolloutConfig
@@ -57,11 +57,12 @@ def load(path: str, changes: Sequence[str], run: Folder) -> Config:
 
     ``{run}`` in a verifier's model stands for the run directory.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"--config = {path!r}: there is no such file; the presets are in jobs/presets")
     try:
-        tree = tomllib.loads(file.read_text())
+        tree = tomllib.loads(Path(path).read_text())
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(f"--config = {path!r}: there is no such file; the presets are in jobs/presets") from error
+    except OSError as error:
+        raise ValueError(f"--config = {path!r}: can't be read ({error}); mend its rights") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"--config = {path!r}: not TOML: {error}") from error
     for change in changes:
@@ -74,7 +75,10 @@ def load(path: str, changes: Sequence[str], run: Folder) -> Config:
     except ValidationError as error:
         raise ValueError(_explain(error)) from error
     for role in Engines.model_fields:
-        _check_model(f"engines.{role}.model", getattr(config.engines, role), run)
+        engine = getattr(config.engines, role)
+        if isinstance(engine, VllmEngineConfig):
+            _check_model(f"engines.{role}.model", engine.model, run)
+    _check_model("train.base_model", config.train.base_model, run)
     return config
 
 
@@ -111,13 +115,13 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
-def _check_model(setting: str, engine: EngineConfig, run: Folder) -> None:
-    """A model given as a path must be there; one that this run will make, or a hub name, is left to the engine."""
-    if not isinstance(engine, VllmEngineConfig) or engine.model.startswith(run.uri):
+def _check_model(setting: str, model: str, run: Folder) -> None:
+    """A model given as a path must be there; one that this run will make, or a hub name, is left to who loads it."""
+    if model.startswith(run.uri):
         return
-    looks_local = engine.model.startswith(("/", ".", "~")) or Path(engine.model).exists() or engine.model.count("/") != 1
-    if looks_local and not (Path(engine.model) / "config.json").is_file():
-        raise ValueError(f"{setting} = {engine.model!r}: no model is there (no config.json); give a model's folder or hub name")
+    looks_local = model.startswith(("/", ".", "~")) or Path(model).exists() or model.count("/") != 1
+    if looks_local and not (Path(model) / "config.json").is_file():
+        raise ValueError(f"{setting} = {model!r}: no model is there (no config.json); give a model's folder or hub name")
 
 
 def resolved(config: Config) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 from actors.engine.config import EngineConfig, VllmEngineConfig
 from actors.verifier import VerifierConfig
 from jobs.config import Config
 from workflows.evaluation import EvaluationSettings
+from workflows.identity import weights_fingerprint
 from workflows.search import SearchSettings
 from workflows.synthesis import SynthesisSettings
 
@@ -35,6 +33,7 @@ def evaluation_settings(
 ) -> EvaluationSettings:
     """``engine`` and ``verifier`` replace the configured ones, to compare several verifiers in one run."""
     chosen = engine or config.engines.verifier
+    check_model_is_there(chosen)
     return EvaluationSettings(
         seed=config.seed,
         engine=chosen,
@@ -42,11 +41,11 @@ def evaluation_settings(
         evaluate=config.evaluate,
         executor=config.executor,
         pool=config.pools.evaluate,
-        model_fingerprint=model_fingerprint(chosen),
     )
 
 
 def search_settings(config: Config) -> SearchSettings:
+    check_model_is_there(config.engines.verifier)
     return SearchSettings(
         seed=config.seed,
         policy_engine=config.engines.policy,
@@ -57,28 +56,15 @@ def search_settings(config: Config) -> SearchSettings:
         grading=config.grading,
         executor=config.executor,
         pool=config.pools.search,
-        model_fingerprint=model_fingerprint(config.engines.verifier),
     )
 
 
-def model_fingerprint(engine: EngineConfig) -> str:
-    """A digest of a local model's weights, or the name of one that is not local.
-
-    ValueError if the model should be there and is not.
-    """
-    if not isinstance(engine, VllmEngineConfig):
-        return str(getattr(engine, "model", engine.type))
-    folder = Path(engine.model)
-    if not folder.is_dir():
-        if engine.model.count("/") == 1 and not engine.model.startswith(("/", ".")):
-            return engine.model
+def check_model_is_there(engine: EngineConfig) -> None:
+    """ValueError if the model to be used is a folder that is not there (yet)."""
+    if not isinstance(engine, VllmEngineConfig) or weights_fingerprint(engine.model) is not None:
+        return
+    if engine.model.count("/") != 1 or engine.model.startswith(("/", ".")):
         raise ValueError(
             f"engines.verifier.model = {engine.model!r}: no model is there; train one first (python -m jobs.train with the same "
             "--run-dir), or name another"
         )
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            for chunk in iter(lambda: stream.read(1 << 24), b""):
-                digest.update(chunk)
-    return digest.hexdigest()[:32]

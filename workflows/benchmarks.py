@@ -26,6 +26,9 @@ class _Bare:
 
         self._llm = BareVllm(config)
 
+    def ready(self) -> bool:
+        return True
+
     def generate(self, requests: list[Request]) -> tuple[int, float]:
         return self._llm.generate(requests)
 
@@ -33,7 +36,7 @@ class _Bare:
 def engine_benchmark(settings: SynthesisSettings) -> None:
     """The rollouts stage against vLLM's offline interface: tokens/s after engine start, and their ratio.
 
-    Both get the same requests (prompts, seeds, sampling), so they write the same texts but for rounding.
+    Both get the same requests (prompts, seeds, sampling), so they write the same texts but for rounding, and as many engines.
     """
     engine = settings.engines.policy
     if not isinstance(engine, VllmEngineConfig):
@@ -52,9 +55,14 @@ def engine_benchmark(settings: SynthesisSettings) -> None:
             )
             for problem in (Problem.of(row) for row in read_rows(run, "problems"))
         ]
-        bare = ray.remote(_Bare).options(num_cpus=engine.num_cpus, num_gpus=engine.num_gpus).remote(engine)
-        bare_tokens, bare_seconds = ray.get(bare.generate.remote(requests))
-        ray.kill(bare)
+        number = settings.pools.rollouts.num_workers
+        bare = ray.remote(_Bare).options(num_cpus=engine.num_cpus, num_gpus=engine.num_gpus)
+        engines = [bare.remote(engine) for _ in range(number)]
+        ray.get([one.ready.remote() for one in engines])
+        served = ray.get([one.generate.remote(requests[index::number]) for index, one in enumerate(engines)])
+        for one in engines:
+            ray.kill(one)
+        bare_tokens, bare_seconds = sum(tokens for tokens, _ in served), max(seconds for _, seconds in served)
         summary = run_stage(stages(settings)[0], run, tracker)
     print(f"bare vLLM: {bare_tokens:,} tokens in {bare_seconds:.1f} s, {bare_tokens / bare_seconds:,.0f} tokens/s")
     print(f"stage:     {summary.tokens:,} tokens in {summary.work_seconds:.1f} s, {summary.tokens_per_s:,.0f} tokens/s")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 LONGEST_TEXT = 100_000
@@ -17,7 +19,7 @@ LONGEST_TEXT = 100_000
 def checked_file(path: str, setting: str) -> Path:
     """The path of a readable file; ValueError that names the setting otherwise."""
     file = Path(path)
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ValueError(f"{setting} = {path!r}: there is no such file; give the path of a .jsonl, .json or .parquet file")
     try:
         with file.open("rb") as stream:
@@ -56,12 +58,16 @@ def read_file(path: str, setting: str) -> Iterator[tuple[str, Any]]:
         return
     file = checked_file(path, setting)
     if file.suffix == ".parquet":
-        for number, row in enumerate(pq.read_table(file).to_pylist(), start=1):
+        try:
+            table = pq.read_table(file)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{setting} = {path!r}: not a Parquet file ({str(error)[:200]})") from error
+        for number, row in enumerate(table.to_pylist(), start=1):
             yield f"row {number}", row
     elif file.suffix == ".json":
         try:
             rows = json.loads(file.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{setting} = {path!r}: not JSON ({error})") from error
         if not isinstance(rows, list):
             raise ValueError(f"{setting} = {path!r}: a JSON file must hold one list of rows")
@@ -76,6 +82,11 @@ def read_file(path: str, setting: str) -> Iterator[tuple[str, Any]]:
                     yield f"line {number}", json.loads(line)
                 except (ValueError, RecursionError) as error:
                     yield f"line {number}", ValueError(str(error))
+
+
+def encodable(text: str) -> str:
+    """The text with a question mark for what is no Unicode (lone surrogates), so that it can be stored."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def text_of(row: Mapping[str, Any], field: str) -> str:

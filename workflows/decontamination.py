@@ -50,7 +50,10 @@ class HeldOut:
         grams: set[int] = set()
         for path in paths:
             if path.endswith(FINGERPRINTS):
-                table = pq.read_table(checked_file(path, setting))
+                try:
+                    table = pq.read_table(checked_file(path, setting))
+                except (pa.ArrowException, OSError) as error:
+                    raise ValueError(f"{setting} = {path!r}: not a fingerprint file ({str(error)[:200]})") from error
                 if not table.schema.equals(SCHEMA):
                     raise ValueError(f"{setting} = {path!r}: not a fingerprint file; make it with python -m jobs.hold_out")
                 for kind, value in zip(table["kind"].to_pylist(), table["hash"].to_pylist(), strict=True):

@@ -14,13 +14,13 @@ from actors.verifier import Verifier, VerifierConfig
 from genprm.processbench import ProcessBenchScore, score
 from genprm.records import BenchmarkSolution, JudgedSolution
 from workflows.data_files import file_fingerprint
+from workflows.identity import dump, engine_identity, executor_identity
 from workflows.parts import StageSummary, read_rejects, read_rows
 from workflows.pool import Pool
 from workflows.problems import read_benchmark
 from workflows.sections import EvaluateConfig
 from workflows.stage import Stage, run_stage, run_table_stage
 from workflows.storage import Folder
-from workflows.synthesis import dump, model_identity
 from workflows.tracking import Tracker
 
 BENCHMARK = "benchmark"
@@ -34,7 +34,6 @@ class EvaluationSettings:
     evaluate: EvaluateConfig
     executor: ExecutorConfig
     pool: Pool
-    model_fingerprint: str
 
 
 class EvaluateWorker:
@@ -76,11 +75,11 @@ def evaluate(run: Folder, settings: EvaluationSettings, tracker: Tracker, *, nam
         make_worker=partial(EvaluateWorker, settings),
         config=dump(
             ("seed", settings.seed),
-            ("engine", model_identity(settings.engine)),
+            ("engine", engine_identity(settings.engine)),
+            ("executor", executor_identity(settings.executor)),
             ("verifier", settings.verifier),
             ("stop_at_first_error", settings.evaluate.stop_at_first_error),
         ),
-        inputs={"model": settings.model_fingerprint},
         pool=settings.pool,
         engine=settings.engine,
         services=Services(executors=settings.executor),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,8 @@ class RejectedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PartAccount:
-    """What a part stands for: ``keys[i]`` is an input row that made ``rows_per_key[i]`` of its rows (0 if rejected).
+    """What a part stands for: ``keys[i]`` is an input row that made ``rows_per_key[i]`` of its rows;
+    ``rejected`` gives the reason of each one that was put aside.
 
     ``session`` is the run of the job that wrote it; ``began`` when that session's stage began, ``ready`` when the worker was
     built, ``committed`` when the part was written, all in seconds since the epoch.
@@ -47,7 +49,7 @@ class PartAccount:
 
     keys: list[str]
     rows_per_key: list[int]
-    rejects: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
     tokens: int = 0
     session: str = ""
     began: float = 0.0
@@ -108,10 +110,33 @@ def read_rows(run: Folder, stage: str) -> list[dict[str, Any]]:
 
 
 def read_rejects(run: Folder, stage: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+    """The rows put aside, each once: those of committed parts."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name in part_names(run, stage):
+        file = f"{stage}-{name.removeprefix('part-')}"
+        if (run / "rejects").exists(file):
+            table = pq.read_table(pa.BufferReader((run / "rejects").read_bytes(file)), partitioning=None)
+            rows |= {row["id"]: row for row in table.to_pylist()}
+    return list(rows.values())
+
+
+FAILURES = ("engine error", "executor or engine lost", "error: ")
+"""How the reasons of rows begin that failed for no fault of their own."""
+
+
+def all_failed(run: Folder, stage: str) -> bool:
+    """Whether there are rows and every one was put aside because of a failure: a wrong key, a server that is down, a bug."""
+    accounts = read_accounts(run, stage).values()
+    num_failed = sum(reason.startswith(FAILURES) for account in accounts for reason in account.rejected.values())
+    return 0 < num_failed == sum(len(account.keys) for account in accounts)
+
+
+def drop_orphans(run: Folder, stage: str) -> None:
+    """Delete the rejects of parts that were never committed, because their worker died between the two."""
+    committed = {f"{stage}-{name.removeprefix('part-')}" for name in part_names(run, stage)}
     for name in (run / "rejects").names(prefix=f"{stage}-", suffix=".parquet"):
-        rows.extend(pq.read_table(pa.BufferReader((run / "rejects").read_bytes(name)), partitioning=None).to_pylist())
-    return rows
+        if re.fullmatch(rf"{re.escape(stage)}-[0-9a-f]{{20}}\.parquet", name) and name not in committed:
+            (run / "rejects").delete(name)
 
 
 def drop_repeated_keys(run: Folder, stage: str) -> dict[str, PartAccount]:
@@ -136,7 +161,12 @@ def _without_keys(run: Folder, stage: str, name: str, account: PartAccount, repe
     for key, count in zip(account.keys, account.rows_per_key, strict=True):
         keep.extend([key not in repeated] * count)
     pairs = [(key, n) for key, n in zip(account.keys, account.rows_per_key, strict=True) if key not in repeated]
-    remaining = PartAccount(**{**asdict(account), "keys": [key for key, _ in pairs], "rows_per_key": [n for _, n in pairs]})
+    changes: dict[str, Any] = {
+        "keys": [key for key, _ in pairs],
+        "rows_per_key": [n for _, n in pairs],
+        "rejected": {key: reason for key, reason in account.rejected.items() if key not in repeated},
+    }
+    remaining = PartAccount(**{**asdict(account), **changes})
     table = table.filter(pa.array(keep, type=pa.bool_()))
     (run / stage).write_bytes(name, _parquet(table.replace_schema_metadata({_ACCOUNT_KEY: json.dumps(asdict(remaining))})))
     return remaining
@@ -164,7 +194,7 @@ def summarize(stage: str, accounts: Mapping[str, PartAccount], rows_in: int) -> 
     rejects: Counter[str] = Counter()
     spans: dict[str, tuple[float, float, float]] = {}
     for account in accounts.values():
-        rejects.update(account.rejects)
+        rejects.update(account.rejected.values())
         own = (account.began, account.ready or account.began, account.committed)
         began, ready, committed = spans.get(account.session, own)
         spans[account.session] = (min(began, own[0]), min(ready, own[1]), max(committed, own[2]))

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from actors.section import Section
 from genprm.records import BenchmarkSolution, Problem
-from workflows.data_files import read_file, text_of
+from workflows.data_files import encodable, read_file, text_of
 from workflows.decontamination import HeldOut, normalise
 from workflows.parts import RejectedRow
 
@@ -50,7 +50,7 @@ def read_problems(config: ProblemsConfig, setting: str = "problems.path") -> tup
             if not isinstance(row, dict):
                 raise ValueError("not an object")
             if isinstance(row.get(config.id_field), str | int):
-                name = str(row[config.id_field]).encode("utf-8", "replace").decode()
+                name = encodable(str(row[config.id_field]))
             text, answer = text_of(row, config.text_field), text_of(row, config.answer_field)
             if "####" in answer:  # GSM8K writes the answer at the end of its solution
                 answer = answer.rpartition("####")[2].strip()
@@ -71,7 +71,7 @@ def read_problems(config: ProblemsConfig, setting: str = "problems.path") -> tup
         texts.add(key)
         ids.add(name)
         level = row.get(config.level_field)
-        problems.append(Problem(id=name, text=text, answer=answer, level=None if level is None else str(level)))
+        problems.append(Problem(id=name, text=text, answer=answer, level=None if level is None else encodable(str(level))))
     return problems, rejects, num_rows
 
 
@@ -103,7 +103,7 @@ def read_benchmark(path: str, limit: int | None, setting: str) -> tuple[list[Ben
         except ValueError as reason:
             rejects.append(RejectedRow(id=place, reason=str(reason), detail=path))
             continue
-        name = str(row["id"]) if isinstance(row.get("id"), str | int) else place
+        name = encodable(str(row["id"])) if isinstance(row.get("id"), str | int) else place
         if name in ids:
             name = f"{name}#{place.partition(' ')[2]}"
         ids.add(name)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from actors.code_executor import ExecutorConfig
-from actors.engine import EngineConfig
+from actors.engine import EngineConfig, EngineDied, EngineError
 from actors.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, Sample
 from actors.remote import Handles, Services
@@ -17,13 +17,14 @@ from actors.verifier import Verifier, VerifierConfig
 from genprm.rationale import read_analysis
 from genprm.records import BenchmarkSolution, Candidate, JudgedSolution, Outcome, Problem, SearchResult
 from genprm.reward import RIGHT_FROM, majority_answer, solution_score
-from workflows.parts import StageSummary, read_rows
+from workflows.identity import dump, engine_identity, executor_identity, grading_identity
+from workflows.parts import StageSummary, read_rejects, read_rows
 from workflows.pool import Pool
 from workflows.problems import ProblemsConfig
 from workflows.sections import SearchConfig
 from workflows.stage import Stage, run_stage
 from workflows.storage import Folder
-from workflows.synthesis import dump, model_identity, read_problems_stage
+from workflows.synthesis import read_problems_stage
 from workflows.tracking import Tracker
 
 PROBLEMS = "search_problems"
@@ -41,7 +42,6 @@ class SearchSettings:
     grading: GradingConfig
     executor: ExecutorConfig
     pool: Pool
-    model_fingerprint: str
 
 
 class SearchWorker:
@@ -101,7 +101,12 @@ class SearchWorker:
         if not sample.steps:
             return None
         solution = BenchmarkSolution(id=f"{problem.id}/c{index}", problem=problem.text, steps=sample.steps, label=-1)
-        return await self._scorer.judge(solution, stop_at_first_error=False)
+        try:
+            return await self._scorer.judge(solution, stop_at_first_error=False)
+        except EngineDied:
+            raise
+        except EngineError:  # too long for the verifier, say: a candidate without a score, not a problem less
+            return None
 
     async def _critic_turns(self, problem: Problem, sample: Sample) -> tuple[list[Outcome], list[int | None], list[str], int]:
         """Judge, hand the first wrong step's analysis back, rewrite; unchanged where nothing is judged wrong."""
@@ -113,15 +118,20 @@ class SearchWorker:
             wrong: int | None = -1
             if not settled and sample.steps:
                 solution = BenchmarkSolution(id=f"{problem.id}/t{turn}", problem=problem.text, steps=sample.steps, label=-1)
-                judgement = await self._critic.judge(solution, stop_at_first_error=True)
-                tokens += judgement.num_tokens
-                wrong = judgement.prediction
-                analysis = first_objection(judgement, wrong)
-                if wrong is not None and wrong >= 0 and analysis is not None:
-                    sample = await self._policy.rewrite(problem, sample.text, paragraph=wrong + 1, analysis=analysis, index=turn)
-                    tokens += sample.num_tokens
-                else:
-                    settled = True
+                try:
+                    judgement = await self._critic.judge(solution, stop_at_first_error=True)
+                    tokens += judgement.num_tokens
+                    wrong = judgement.prediction
+                    analysis = first_objection(judgement, wrong)
+                    if wrong is not None and wrong >= 0 and analysis is not None:
+                        sample = await self._policy.rewrite(problem, sample.text, paragraph=wrong + 1, analysis=analysis, index=turn)
+                        tokens += sample.num_tokens
+                    else:
+                        settled = True
+                except EngineDied:
+                    raise
+                except EngineError:  # nothing to hand back, or no room for it: the solution stays as it is
+                    wrong, settled = None, True
             judged_steps.append(wrong)
             outcomes.append(sample.grade.outcome)
             texts.append(sample.text)
@@ -160,13 +170,14 @@ def search(run: Folder, settings: SearchSettings, tracker: Tracker) -> list[Stag
         make_worker=partial(SearchWorker, settings),
         config=dump(
             ("seed", settings.seed),
-            ("policy_engine", model_identity(settings.policy_engine)),
-            ("verifier_engine", model_identity(settings.verifier_engine)),
+            ("policy_engine", engine_identity(settings.policy_engine)),
+            ("verifier_engine", engine_identity(settings.verifier_engine)),
+            ("executor", executor_identity(settings.executor)),
+            ("grading", grading_identity(settings.grading)),
             ("policy", settings.policy),
             ("verifier", settings.verifier),
             ("search", settings.search),
         ),
-        inputs={"model": settings.model_fingerprint},
         pool=settings.pool,
         services=Services(executors=settings.executor, engines={"policy": settings.policy_engine, "verifier": settings.verifier_engine}),
     )
@@ -176,14 +187,15 @@ def search(run: Folder, settings: SearchSettings, tracker: Tracker) -> list[Stag
 
 
 def scores(run: Folder) -> dict[str, float]:
-    """Accuracies in percent over the problems that were searched."""
+    """Accuracies in percent over all problems; one that could not be searched counts as not solved."""
     rows = [SearchResult.of(row) for row in read_rows(run, STAGE)]
     if not rows:
         return {}
+    number = len(rows) + len(read_rejects(run, STAGE))
     result = {
-        name: 100.0 * sum(getattr(row, name) for row in rows) / len(rows) for name in ("pass_at_1", "majority", "best_of_n", "pass_at_n")
+        name: 100.0 * sum(getattr(row, name) for row in rows) / number for name in ("pass_at_1", "majority", "best_of_n", "pass_at_n")
     }
     for turn in range(len(rows[0].critic_outcomes)):
         right = sum(row.critic_outcomes[turn] is Outcome.CORRECT for row in rows)
-        result[f"critic_turn_{turn}"] = 100.0 * right / len(rows)
+        result[f"critic_turn_{turn}"] = 100.0 * right / number
     return result

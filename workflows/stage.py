@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,7 +120,7 @@ def run_table_stage(
     account = PartAccount(
         keys=[f"in-{index}" for index in range(rows_in)],
         rows_per_key=[1] * len(rows) + [0] * (rows_in - len(rows)),
-        rejects=dict(Counter(reject.reason for reject in rejects)),
+        rejected={f"in-{len(rows) + index}": reject.reason for index, reject in enumerate(rejects)},
         session="driver",
         began=began,
         committed=time.time(),
@@ -162,6 +161,8 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
         progress = _Progress(stage.name, len(done), rows_in)
         for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             progress.add(commit)
+            if progress.looks_hopeless and parts.all_failed(run, stage.name):
+                break
     except RayError as error:
         if folder.exists(SETUP_ERROR):
             failure = folder.read_json(SETUP_ERROR)
@@ -171,6 +172,11 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
         raise StageFailed(f"stage {stage.name} stopped: {error}; run the same command again to go on") from error
     finally:
         remote.stop(handles)
+    if parts.all_failed(run, stage.name):
+        detail = parts.read_rejects(run, stage.name)[0]["detail"].strip().splitlines()[-1]
+        for name in parts.part_names(run, stage.name):
+            folder.delete(name)
+        raise StageFailed(f"stage {stage.name} stopped, because every row failed: {detail}; mend that and run the same command again")
 
 
 def blocks_in_flight(pool: Pool, num_rows: int) -> int:
@@ -230,11 +236,17 @@ class _Progress:
     """A line now and then: rows done of all, rejects, tokens a second since the first worker was ready."""
 
     EVERY_S = 5.0
+    HOPELESS_ROWS = 32
 
     def __init__(self, name: str, done: int, total: int) -> None:
         self._name, self._done, self._total = name, done, total
         self._rejects = self._tokens = 0
         self._began = self._said = time.monotonic()
+
+    @property
+    def looks_hopeless(self) -> bool:
+        """Whether many rows were tried and all of them rejected."""
+        return self._rejects == self._done >= self.HOPELESS_ROWS
 
     def add(self, commit: pa.Table) -> None:
         self._done += pc.sum(commit["rows_in"]).as_py()

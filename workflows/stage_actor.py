@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,7 +84,7 @@ class StageActor:
         account = PartAccount(
             keys=keys,
             rows_per_key=[0 if isinstance(result, RejectedRow) else len(result) for result in results],
-            rejects=dict(Counter(reject.reason for reject in rejects)),
+            rejected={reject.id: reject.reason for reject in rejects},
             tokens=sum(row.get("num_tokens") or 0 for row in output) if self._stage.pool is not None else 0,
             session=self._session,
             began=self._began,

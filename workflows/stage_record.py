@@ -26,8 +26,8 @@ class StageFailed(RuntimeError):
 
 
 def check_plan(folder: Folder, plan: Mapping[str, Any]) -> None:
-    """Refuse to go on in a folder that was begun with another plan."""
-    if not folder.exists(parts.PLAN):
+    """Refuse to go on in a folder in which something was made with another plan."""
+    if not folder.exists(parts.PLAN) or not (folder.names(prefix="part-") or (folder / "checkpoints").exists("latest")):
         return
     before = folder.read_json(parts.PLAN)
     differences = [
@@ -62,6 +62,7 @@ def finish(name: str, schema: pa.Schema, run: Folder, plan: Mapping[str, Any], r
     """Write ``_stage.json`` from the parts' own accounts, after checking that every input row is accounted for."""
     folder = run / name
     accounts = parts.drop_repeated_keys(run, name)
+    parts.drop_orphans(run, name)
     if not accounts:
         parts.write_part(run, name, [], schema, PartAccount(keys=[], rows_per_key=[]), [])
         accounts = parts.read_accounts(run, name)

@@ -8,7 +8,6 @@ Engines serve rollouts, estimates and rationales; the other stages are arithmeti
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,6 @@ from actors.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, RolloutConfig
 from actors.rationalizer import Rationalizer, RationalizerConfig
 from actors.remote import Handles, Services
-from actors.section import Section
 from genprm import monte_carlo, progress
 from genprm.consensus import agree
 from genprm.conversation import NotConvertible, build_conversation
@@ -38,6 +36,7 @@ from genprm.records import (
     Solution,
 )
 from workflows.data_files import file_fingerprint
+from workflows.identity import dump, engine_identity, executor_identity, grading_identity
 from workflows.parts import StageSummary
 from workflows.problems import ProblemsConfig, read_problems
 from workflows.sections import ConversationsConfig, Engines, LabelsConfig, Pools, SynthesisStage
@@ -65,17 +64,6 @@ class SynthesisSettings:
     grading: GradingConfig
     executor: ExecutorConfig
     pools: Pools
-
-
-def dump(*sections: tuple[str, Any]) -> dict[str, Any]:
-    """Sections as the plain values that a stage records."""
-    return {name: json.loads(value.model_dump_json()) if isinstance(value, Section) else value for name, value in sections}
-
-
-def model_identity(engine: Any) -> dict[str, Any]:
-    """What of an engine decides its output: not its size or its memory."""
-    keep = ("type", "model", "dtype", "base_url", "script", "max_model_len")
-    return {name: value for name, value in json.loads(engine.model_dump_json()).items() if name in keep}
 
 
 class RolloutWorker:
@@ -195,6 +183,7 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
     """The stages after ``problems``, in order."""
     engines, pools = settings.engines, settings.pools
     seed = ("seed", settings.seed)
+    grading = ("grading", grading_identity(settings.grading))
     return [
         Stage(
             name="rollouts",
@@ -202,7 +191,13 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
             key="id",
             writes=Rollouts,
             make_worker=partial(RolloutWorker, settings),
-            config=dump(seed, ("engine", model_identity(engines.policy)), ("policy", settings.policy), ("rollouts", settings.rollouts)),
+            config=dump(
+                seed,
+                ("engine", engine_identity(engines.policy)),
+                grading,
+                ("policy", settings.policy),
+                ("rollouts", settings.rollouts),
+            ),
             pool=pools.rollouts,
             engine=engines.policy,
         ),
@@ -222,7 +217,8 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
             make_worker=partial(EstimateWorker, settings),
             config=dump(
                 seed,
-                ("engine", model_identity(engines.completer)),
+                ("engine", engine_identity(engines.completer)),
+                grading,
                 ("prompt", settings.policy.prompt),
                 ("estimates", settings.estimates),
             ),
@@ -243,7 +239,12 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
             key="id",
             writes=Critique,
             make_worker=partial(RationaleWorker, settings),
-            config=dump(seed, ("engine", model_identity(engines.rationale)), ("rationales", settings.rationales)),
+            config=dump(
+                seed,
+                ("engine", engine_identity(engines.rationale)),
+                ("executor", executor_identity(settings.executor)),
+                ("rationales", settings.rationales),
+            ),
             pool=pools.rationales,
             engine=engines.rationale,
             services=Services(executors=settings.executor),

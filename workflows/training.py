@@ -15,9 +15,11 @@ from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from actors.train_config import TrainConfig
+from cluster.plan import Demand, shortfall
 from genprm.records import Conversation, Record
 from workflows import parts
-from workflows.parts import PartAccount, StageSummary
+from workflows.identity import weights_fingerprint
+from workflows.parts import PartAccount, RejectedRow, StageSummary
 from workflows.stage import SetupFailed
 from workflows.stage_record import StageFailed, announce_finished, check_plan, finish
 from workflows.storage import Folder
@@ -25,6 +27,7 @@ from workflows.tracking import Tracker
 
 STAGE = "train"
 SAY_EVERY_S = 5.0
+TOO_LONG = "_too_long.json"
 
 
 class TrainStep(Record):
@@ -37,6 +40,13 @@ class TrainStep(Record):
         ("tokens", pa.int64()),
         ("seconds", pa.float64()),
     )
+
+
+class _Trainer(TorchTrainer):
+    """Ray's, without its handler of Ctrl-C, which it would leave behind and which ends the job as if all were well."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
 
 
 def export_folder(run: Folder) -> Path:
@@ -52,18 +62,27 @@ def local_path(run: Folder) -> Path:
 def train(run: Folder, config: TrainConfig, *, conversations: str, tracker: Tracker) -> StageSummary:
     """Fine-tune on a finished conversations stage; goes on from the newest checkpoint; a finished one is only reported."""
     source = (run / conversations).read_json(parts.DONE)
-    plan = {"config": json.loads(config.model_dump_json()), "inputs": {conversations: source["contents"]}}
+    inputs = {conversations: source["contents"], "base_model": weights_fingerprint(config.base_model) or config.base_model}
+    plan = {"config": json.loads(config.model_dump_json()), "inputs": inputs}
     folder = run / STAGE
     check_plan(folder, plan)
     if folder.exists(parts.DONE):
         return announce_finished(folder)
     if source["rows_out"] == 0:
         raise StageFailed(f"{conversations} has no rows: nothing to train on; look at its rejects for why")
-    local_path(run)
+    missing = shortfall(
+        Demand(cpus=config.num_cpus, gpus=config.num_gpus).times(config.num_workers),
+        ray.cluster_resources(),
+        "lower train.num_workers, train.num_cpus or train.num_gpus, or raise ray.num_cpus",
+    )
+    if missing:
+        raise SetupFailed(f"stage {STAGE} {missing}")
+    failure = local_path(run) / STAGE / "_setup_error.json"
+    failure.unlink(missing_ok=True)
     folder.write_json(parts.PLAN, plan)
     print(f"{STAGE}: {source['rows_out']} conversations, {config.epochs} epochs, {config.num_workers} workers", flush=True)
     files = [(run / conversations).path_of(name) for name in parts.part_names(run, conversations)]
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         _train_in_worker,
         train_loop_config={"config": config.model_dump(), "folder": str(local_path(run) / STAGE)},
         datasets={"train": ray.data.read_parquet(files).materialize()},
@@ -79,7 +98,6 @@ def train(run: Folder, config: TrainConfig, *, conversations: str, tracker: Trac
     try:
         trainer.fit()
     except (RayError, RuntimeError) as error:
-        failure = local_path(run) / STAGE / "_setup_error.json"
         if failure.is_file():
             raise SetupFailed(f"stage {STAGE} can't start: {json.loads(failure.read_text())['message']}") from error
         raise StageFailed(f"stage {STAGE} stopped: {error}; run the same command again to go on") from error
@@ -91,15 +109,19 @@ def _record(run: Folder, plan: Mapping[str, Any], rows_in: int, tracker: Tracker
     log = read_log(local_path(run) / STAGE)
     seconds = sum(row["seconds"] for row in log)
     now = time.time()
+    too_long = json.loads((local_path(run) / STAGE / TOO_LONG).read_text())
+    rejects = [RejectedRow(id=name, reason="too long", detail="more tokens than train.max_length") for name in too_long]
+    keys = [f"in-{index}" for index in range(rows_in)]
     account = PartAccount(
-        keys=[f"in-{index}" for index in range(rows_in)],
+        keys=keys,
         rows_per_key=[len(log)] + [0] * (rows_in - 1),
+        rejected=dict.fromkeys(keys[rows_in - len(too_long) :], "too long"),
         tokens=sum(row["tokens"] for row in log),
         session="train",
         began=now - seconds,
         committed=now,
     )
-    parts.write_part(run, STAGE, log, TrainStep.schema(), account, [])
+    parts.write_part(run, STAGE, log, TrainStep.schema(), account, rejects)
     for row in log:
         tracker.metrics({"train/loss": row["loss"], "train/learning_rate": row["learning_rate"]}, step=row["step"])
     return finish(STAGE, TrainStep.schema(), run, plan, rows_in, tracker)
@@ -138,6 +160,8 @@ def _train_in_worker(settings: dict[str, Any]) -> None:
         if rank == 0:
             (folder / "_setup_error.json").write_text(json.dumps({"message": f"{type(error).__name__}: {error}"}))
         raise
+    if rank == 0:
+        (folder / TOO_LONG).write_text(json.dumps(trainer.too_long))
     if trainer.load_checkpoint(folder / "checkpoints") and rank == 0:
         print(f"{STAGE}: going on from step {trainer.step} of {len(trainer.batches)}", flush=True)
     began = said = time.monotonic()

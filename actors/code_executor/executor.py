@@ -95,7 +95,7 @@ class _Session:
             child.stdin.write(json.dumps(code).encode() + b"\n")
             line = await asyncio.wait_for(child.stdout.readline(), self._config.timeout_s)
             report = json.loads(line)
-            printed, error = str(report["output"]), str(report["error"])[: self._config.max_output_chars]
+            printed, error = _encodable(report["output"]), _encodable(report["error"])[: self._config.max_output_chars]
         except TimeoutError:
             await self.end()
             return CodeResult(status=CodeStatus.TIMEOUT, text=f"Error: timed out after {self._config.timeout_s:g} s")
@@ -140,3 +140,8 @@ class _Session:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
+
+
+def _encodable(text: object) -> str:
+    """Without lone surrogates, which code can print and nobody can store."""
+    return str(text).encode("utf-8", "replace").decode()

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pydantic import Field
+
 from actors.section import Section
 
 
@@ -29,10 +31,10 @@ class Finish(enum.StrEnum):
 class Sampling(Section):
     """Sampling parameters of one role; ``top_k`` 0 means no limit."""
 
-    temperature: float = 0.7
-    top_p: float = 1.0
-    top_k: int = 0
-    max_tokens: int = 2048
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    max_tokens: int = Field(default=2048, ge=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 from actors.engine.base import Turn
 
+_MARK = "the assistant's words begin here"
+
 
 class PromptEncoder:
     """A conversation is asked about many times as it grows, so its rendering and its ids up to the last turn are kept.
@@ -29,9 +31,15 @@ class PromptEncoder:
         return self._pieces(text + prefix, len(text)) if self._splits else self._encode(text + prefix)
 
     def _render(self, turns: tuple[Turn, ...]) -> str:
+        """The chat up to where the assistant's words begin, as training renders it.
+
+        Not the template's generation prompt: those of reasoning models open a thought there, which a finished turn (in
+        training) does not have and which our own pre-fills open where it is wanted.
+        """
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return rendered
+        messages.append({"role": "assistant", "content": _MARK})
+        rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False)
+        return rendered[: rendered.rindex(_MARK)]
 
     def _pieces(self, text: str, end: int | None = None) -> list[int]:
         cut = max((text.rfind(token, 0, end) + len(token) for token in self._special if token in text[:end]), default=0)

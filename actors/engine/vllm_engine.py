@@ -102,7 +102,10 @@ class VllmEngine:
             raise EngineError(
                 f"the prompt has {len(token_ids)} tokens and max_model_len is {self._config.max_model_len}: raise max_model_len"
             )
-        params = sampling_params(request, room)
+        try:
+            params = sampling_params(request, room)
+        except ValueError as error:
+            raise EngineError(f"vLLM refused the sampling parameters: {error}") from error
         if self._failure is not None:
             raise EngineDied(f"the engine died: {self._failure}") from self._failure
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -29,7 +29,7 @@ VERIFICATION = [
 MESSAGES = [
     Message(role="system", content="S"),
     Message(role="user", content="P\n7 + 5 = 13."),
-    assistant_turn(1, "7; 1: + 5. Operation 1: 7 + 5.", VERIFICATION, right=False),
+    assistant_turn(1, [Segment(kind=SegmentKind.TEXT, text="7; 1: + 5. Operation 1: 7 + 5.")], VERIFICATION, right=False),
 ]
 
 
@@ -100,7 +100,7 @@ def test_a_tokenizer_that_joins_across_special_tokens_is_given_whole_texts() -> 
         all_special_tokens = ("|",)
 
         def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> str:
-            return messages[0]["content"] + "|"
+            return messages[0]["content"] + "|" + messages[1]["content"]
 
         def encode(self, text: str, **_: Any) -> list[int]:
             return [len(text)]

@@ -86,6 +86,7 @@ def test_the_export_is_the_trained_model_in_hugging_face_format(group: None, tmp
     one = trainer(CONFIG.model_copy(update={"zero_stage": 3, "epochs": 1}))
     list(one.train())
     one.export(tmp_path / "export")
+    one.export(tmp_path / "export")  # a run that was killed after its export does it again
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "export", dtype=torch.float32)
     base = AutoModelForCausalLM.from_pretrained(CONFIG.base_model, dtype=torch.float32)
     moved = [float((new - old).abs().max()) for new, old in zip(exported.state_dict().values(), base.state_dict().values(), strict=True)]

@@ -56,6 +56,19 @@ def test_loss_lies_on_the_models_own_text_only() -> None:
     assert build_conversation(critique(segments)).messages[1].loss_spans == ()
 
 
+def test_output_inside_the_analysis_carries_no_loss() -> None:
+    segments = paragraph(1, "good", "print(1)\n", "1", "right") + paragraph(2, "bad", "print(2)\n", "2", "wrong")
+    output = "[Code Output]\n\n```\n7\n```\n"
+    segments[:1] = [
+        Segment(kind=SegmentKind.TEXT, text="### Paragraph 1\n<analyze>\nlet me try\n"),
+        Segment(kind=SegmentKind.OUTPUT, text=output),
+        Segment(kind=SegmentKind.TEXT, text="good\n</analyze>\n<verify>\n```python\n"),
+    ]
+    message = build_conversation(critique(segments)).messages[2]
+    assert f"let me try\n{output}good\n</analyze>" in message.content
+    assert not any("[Code Output]" in message.content[span.start : span.end] for span in message.loss_spans)
+
+
 def test_direct_turns_hold_only_the_judgement() -> None:
     segments = paragraph(1, "good", "print(1)\n", "1", "right") + paragraph(2, "bad", "print(2)\n", "2", "wrong")
     message = build_conversation(critique(segments), direct=True).messages[2]

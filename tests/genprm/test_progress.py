@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import pytest
 
@@ -35,6 +36,14 @@ def test_every_label_after_a_zero_is_zero() -> None:
 
 def test_the_threshold_itself_is_good() -> None:
     assert labels(0.5, [0.4], "ratio", 0.8) == [1]
+
+
+@pytest.mark.parametrize("k", [12, 24, 32, 48])
+def test_labels_are_those_of_exact_fractions(k: int) -> None:
+    for before in range(1, k + 1):
+        for after in range(k + 1):
+            assert labels(before / k, [after / k], "ratio", 0.8) == [int(Fraction(after, before) >= Fraction(4, 5))]
+            assert labels(before / k, [after / k], "difference", -0.1) == [int(Fraction(after - before, k) >= Fraction(-1, 10))]
 
 
 def test_first_error() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from actors.engine import EngineError
 from actors.remote import Handles
 from genprm.records import BenchmarkSolution, Problem
 from workflows import parts
@@ -17,7 +18,7 @@ from workflows.parts import PartAccount, RejectedRow
 from workflows.pool import Pool
 from workflows.stage import SetupFailed, Stage, blocks_in_flight, run_stage, run_table_stage
 from workflows.stage_actor import Reject
-from workflows.stage_record import StageRefused
+from workflows.stage_record import StageFailed, StageRefused
 from workflows.storage import Folder
 from workflows.tracking import Tracker, TrackingConfig
 
@@ -142,12 +143,20 @@ def test_a_row_finished_twice_is_kept_once(tmp_path: Path) -> None:
     run = Folder(str(tmp_path))
     rows = [{"id": key, "text": "t", "answer": "1", "level": None} for key in ("a", "b", "b2", "c")]
     first = PartAccount(keys=["a", "b"], rows_per_key=[1, 2], committed=1.0)
-    second = PartAccount(keys=["b", "c"], rows_per_key=[2, 1], committed=2.0)
+    second = PartAccount(keys=["b", "c", "x"], rows_per_key=[2, 1, 0], rejected={"x": "r"}, committed=2.0)
+    third = PartAccount(keys=["x", "y"], rows_per_key=[0, 0], rejected={"x": "r", "y": "r"}, committed=3.0)
+    x, y = (RejectedRow(id=name, reason="r", detail="") for name in "xy")
     parts.write_part(run, "s", rows[:3], Problem.schema(), first, [])
-    parts.write_part(run, "s", rows[1:], Problem.schema(), second, [RejectedRow(id="x", reason="r", detail="")])
+    parts.write_part(run, "s", rows[1:], Problem.schema(), second, [x])
+    parts.write_part(run, "s", [], Problem.schema(), third, [x, y])
+    (run / "rejects").write_bytes(f"s-{'0' * 20}.parquet", b"of a worker that died before its part")
     accounts = parts.drop_repeated_keys(run, "s")
-    assert sorted(key for account in accounts.values() for key in account.keys) == ["a", "b", "c"]
+    parts.drop_orphans(run, "s")
+    assert sorted(key for account in accounts.values() for key in account.keys) == ["a", "b", "c", "x", "y"]
     assert sorted(row["id"] for row in parts.read_rows(run, "s")) == ["a", "b", "b2", "c"]
+    assert sorted(row["id"] for row in parts.read_rejects(run, "s")) == ["x", "y"]
+    assert parts.summarize("s", accounts, 5).rejects == {"r": 2}
+    assert len((run / "rejects").names()) == 2
 
 
 def test_an_unwritable_run_directory_is_a_clear_error(tmp_path: Path) -> None:
@@ -167,3 +176,21 @@ def test_a_tracking_server_that_is_down_is_said_once_and_stops_nothing(tmp_path:
 @pytest.mark.parametrize(("num_rows", "blocks"), [(1000, 16), (40, 5), (5, 1), (0, 1)])
 def test_an_actor_takes_no_more_than_its_share(num_rows: int, blocks: int) -> None:
     assert blocks_in_flight(Pool(num_workers=2, block_rows=4, rows_in_flight=64), num_rows) == blocks
+
+
+class Broken:
+    """A worker whose every row fails."""
+
+    def __init__(self, _: Handles) -> None:
+        pass
+
+    async def process(self, row: dict[str, Any]) -> Sequence[BenchmarkSolution]:
+        raise EngineError("401: wrong key")
+
+
+def test_a_stage_whose_every_row_fails_stops_and_can_be_run_again(tmp_path: Path, local_ray: None) -> None:
+    run, tracker = begin(tmp_path)
+    bad = Stage(name="doubled", reads="problems", key="id", writes=BenchmarkSolution, make_worker=Broken, config={"factor": 2})
+    with pytest.raises(StageFailed, match="every row failed: 401: wrong key"):
+        run_stage(bad, run, tracker)
+    assert run_stage(stage(tmp_path, config={"factor": 3}), run, tracker).rows_out == 20
