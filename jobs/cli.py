@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ def main(
 ) -> int:
     """Load the configuration, connect, run; returns the exit status: 2 for a user's mistake, 1 for a failure, 130 on Ctrl-C."""
     from jobs.config import load, resolved
+    from workflows.lock import locked
     from workflows.storage import Folder
     from workflows.tracking import Tracker
 
@@ -63,7 +65,9 @@ def main(
         return mistake(error)
     tracker: Tracker | None = None
     failed = True
+    held = contextlib.ExitStack()
     try:
+        held.enter_context(locked(run))
         run.write_bytes(f"config-{job}.json", resolved(config).encode())
         from cluster.session import connect, disconnect
 
@@ -86,6 +90,7 @@ def main(
     finally:
         if tracker is not None:
             tracker.close(failed=failed)
+        held.close()
 
 
 def mistake(error: ValueError) -> int:

@@ -158,6 +158,7 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
             finished = pa.array(sorted(done), type=pa.string())
             rows = rows.map_batches(_Unfinished(stage.key, finished), batch_format="pyarrow", batch_size=None)
         commits = _map(rows, rows_in - len(done), stage, (stage, run, handles, uuid.uuid4().hex[:8], time.time()))
+        commits.set_name(stage.name)  # what the dashboard calls it
         progress = _Progress(stage.name, len(done), rows_in)
         for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             progress.add(commit)

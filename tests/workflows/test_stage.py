@@ -14,6 +14,7 @@ from actors.engine import EngineError
 from actors.remote import Handles
 from genprm.records import BenchmarkSolution, Problem
 from workflows import parts
+from workflows.lock import locked
 from workflows.parts import PartAccount, RejectedRow
 from workflows.pool import Pool
 from workflows.stage import SetupFailed, Stage, blocks_in_flight, run_stage, run_table_stage
@@ -194,3 +195,12 @@ def test_a_stage_whose_every_row_fails_stops_and_can_be_run_again(tmp_path: Path
     with pytest.raises(StageFailed, match="every row failed: 401: wrong key"):
         run_stage(bad, run, tracker)
     assert run_stage(stage(tmp_path, config={"factor": 3}), run, tracker).rows_out == 20
+
+
+def test_a_run_directory_serves_one_job_at_a_time(tmp_path: Path) -> None:
+    run = Folder(str(tmp_path))
+    message = rf"--run-dir = .*another job \(process {os.getpid()}\) is at work there"
+    with locked(run), pytest.raises(ValueError, match=message), locked(run):
+        pass
+    with locked(run):
+        pass
