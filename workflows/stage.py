@@ -38,6 +38,7 @@ from workflows.tracking import Tracker
 
 LIGHT_BLOCK_ROWS = 1024
 LIGHT_CPUS = 0.25
+HOPELESS_ROWS = 32
 
 
 class SetupFailed(ValueError):
@@ -162,7 +163,7 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
         progress = _Progress(stage.name, len(done), rows_in)
         for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             progress.add(commit)
-            if progress.looks_hopeless and parts.all_failed(run, stage.name):
+            if progress.num_rejected_only >= HOPELESS_ROWS and parts.all_failed(run, stage.name):
                 break
     except RayError as error:
         if folder.exists(SETUP_ERROR):
@@ -173,7 +174,7 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
         raise StageFailed(f"stage {stage.name} stopped: {error}; run the same command again to go on") from error
     finally:
         remote.stop(handles)
-    if parts.all_failed(run, stage.name):
+    if progress.num_rejected_only and parts.all_failed(run, stage.name):
         detail = parts.read_rejects(run, stage.name)[0]["detail"].strip().splitlines()[-1]
         for name in parts.part_names(run, stage.name):
             folder.delete(name)
@@ -237,7 +238,6 @@ class _Progress:
     """A line now and then: rows done of all, rejects, tokens a second since the first worker was ready."""
 
     EVERY_S = 5.0
-    HOPELESS_ROWS = 32
 
     def __init__(self, name: str, done: int, total: int) -> None:
         self._name, self._done, self._total = name, done, total
@@ -245,9 +245,9 @@ class _Progress:
         self._began = self._said = time.monotonic()
 
     @property
-    def looks_hopeless(self) -> bool:
-        """Whether many rows were tried and all of them rejected."""
-        return self._rejects == self._done >= self.HOPELESS_ROWS
+    def num_rejected_only(self) -> int:
+        """How many rows were tried if all of them were rejected, else 0."""
+        return self._done if self._rejects == self._done else 0
 
     def add(self, commit: pa.Table) -> None:
         self._done += pc.sum(commit["rows_in"]).as_py()

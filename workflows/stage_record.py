@@ -22,7 +22,7 @@ class StageRefused(ValueError):
 
 
 class StageFailed(RuntimeError):
-    """The stage could not go on; what it had committed is kept."""
+    """The stage could not go on; what it had committed is kept, but for rejects where every row failed."""
 
 
 def check_plan(folder: Folder, plan: Mapping[str, Any]) -> None:

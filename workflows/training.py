@@ -21,6 +21,7 @@ from workflows import parts
 from workflows.identity import weights_fingerprint
 from workflows.parts import PartAccount, RejectedRow, StageSummary
 from workflows.stage import SetupFailed
+from workflows.stage_actor import SETUP_ERROR
 from workflows.stage_record import StageFailed, announce_finished, check_plan, finish
 from workflows.storage import Folder
 from workflows.tracking import Tracker
@@ -77,7 +78,7 @@ def train(run: Folder, config: TrainConfig, *, conversations: str, tracker: Trac
     )
     if missing:
         raise SetupFailed(f"stage {STAGE} {missing}")
-    failure = local_path(run) / STAGE / "_setup_error.json"
+    failure = local_path(run) / STAGE / SETUP_ERROR
     failure.unlink(missing_ok=True)
     folder.write_json(parts.PLAN, plan)
     print(f"{STAGE}: {source['rows_out']} conversations, {config.epochs} epochs, {config.num_workers} workers", flush=True)
@@ -158,7 +159,7 @@ def _train_in_worker(settings: dict[str, Any]) -> None:
         trainer = Trainer(config, conversations, device=device)
     except Exception as error:
         if rank == 0:
-            (folder / "_setup_error.json").write_text(json.dumps({"message": f"{type(error).__name__}: {error}"}))
+            (folder / SETUP_ERROR).write_text(json.dumps({"message": f"{type(error).__name__}: {error}"}))
         raise
     if rank == 0:
         (folder / TOO_LONG).write_text(json.dumps(trainer.too_long))

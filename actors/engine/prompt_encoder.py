@@ -39,6 +39,8 @@ class PromptEncoder:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         messages.append({"role": "assistant", "content": _MARK})
         rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False)
+        if _MARK not in rendered:
+            raise ValueError("the tokenizer's chat template leaves the assistant's turn out; use a model whose template shows it")
         return rendered[: rendered.rindex(_MARK)]
 
     def _pieces(self, text: str, end: int | None = None) -> list[int]:
