@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from actors.code_executor import CodeRunner
+from actors.code_executor import CodeRefused, CodeRunner, CodeStatus
 from actors.engine import Engine, Finish, Request, Sampling, Turn
 from genprm import rationale
 from genprm.records import Segment, SegmentKind
@@ -68,7 +68,7 @@ async def write_with_code(
     """Continue ``turn`` in place until one of ``until`` is written, at most ``max_code_rounds`` blocks further.
 
     ``sampling.max_tokens`` bounds what is written here altogether. With no ``runner`` code is written but not run, and
-    nothing is appended after it.
+    nothing is appended after it. Raises CodeRefused where a block could not be run at all, which must not look like output.
     """
     budget = sampling.max_tokens
     rounds = 0
@@ -95,7 +95,10 @@ async def write_with_code(
             rounds += 1
             output = None
             if runner is not None and session is not None:
-                output = (await runner.run(session, code)).text
+                result = await runner.run(session, code)
+                if result.status is CodeStatus.REFUSED:
+                    raise CodeRefused(result.text)
+                output = result.text
             turn.close_block(code, output)
             if rounds >= max_code_rounds:
                 return Ending.OUT_OF_ROUNDS

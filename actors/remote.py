@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import sys
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +64,10 @@ class Services:
     executors: ExecutorConfig | None = None
     engines: Mapping[str, EngineConfig] = field(default_factory=dict)
 
+    @property
+    def is_empty(self) -> bool:
+        return self.executors is None and not self.engines
+
 
 @dataclass(frozen=True, kw_only=True)
 class Handles:
@@ -86,12 +90,13 @@ class Handles:
 def start(services: Services) -> Handles:
     """Start the actors; a dead one is restarted by Ray, without its sessions or requests.
 
-    Engines are waited for: the error of one that can't start is raised here.
+    All are waited for: the error of one that can't start is raised here.
     """
     always = {"max_restarts": -1, "max_concurrency": 1000}
     executors: list[Any] = []
     if services.executors is not None:
-        remote_executor = ray.remote(CodeExecutor).options(num_cpus=services.executors.num_cpus, **always)
+        config = services.executors
+        remote_executor = ray.remote(CodeExecutor).options(num_cpus=config.num_cpus, resources=config.resources, **always)
         executors = [remote_executor.remote(services.executors) for _ in range(services.executors.num_executors)]
     engines = {
         role: ray.remote(EngineHost).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus, **always).remote(config)
@@ -99,7 +104,7 @@ def start(services: Services) -> Handles:
     }
     handles = Handles(executors=tuple(executors), engines=engines)
     try:
-        ray.get([engine.__ray_ready__.remote() for engine in engines.values()])
+        ray.get([engine.__ray_ready__.remote() for engine in engines.values()] + [executor.start.remote() for executor in executors])
     except BaseException:
         stop(handles)
         raise
@@ -130,28 +135,40 @@ class RemoteEngine:
 
 
 class RemoteExecutors:
-    """Spreads sessions over the actors in turn; a session id carries the number of its actor."""
+    """Opens sessions on the actor that has the fewest of this caller's.
+
+    A session id carries the number of its actor. The actor hears of a session with its first block, and nobody waits for its end:
+    a journey there and back costs more than a block.
+    """
 
     def __init__(self, handles: Sequence[Any]) -> None:
         self._handles = list(handles)
-        self._next = itertools.cycle(range(len(self._handles)))
+        self._num_open = [0] * len(self._handles)
+        self._not_begun: set[str] = set()
 
     async def open(self) -> str:
-        number = next(self._next)
-        session = await self._call(number, "open")
-        return f"{number}:{session}"
+        number = min(range(len(self._handles)), key=lambda index: self._num_open[index])
+        self._num_open[number] += 1
+        session = f"{number}:{uuid.uuid4().hex}"
+        self._not_begun.add(session)
+        return session
 
     async def run(self, session: str, code: str) -> CodeResult:
         number, _, name = session.partition(":")
-        result: CodeResult = await self._call(int(number), "run", name, code)
+        method = "run"
+        if session in self._not_begun:
+            self._not_begun.remove(session)
+            method = "begin"
+        result: CodeResult = await self._call(int(number), method, name, code)
         return result
 
     async def close(self, session: str) -> None:
         number, _, name = session.partition(":")
-        try:
-            await self._call(int(number), "close", name)
-        except ActorLost:
-            pass  # the actor is gone and took its sessions along
+        self._num_open[int(number)] -= 1
+        if session in self._not_begun:
+            self._not_begun.remove(session)
+        else:
+            self._handles[int(number)].close.remote(name)
 
     async def _call(self, number: int, method: str, *arguments: str) -> Any:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from genprm.conversation import assistant_turn
 from genprm.records import Message
 
 
@@ -40,6 +41,27 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, list[bool]
         if message.loss_spans and end and text.startswith(end, position):
             mask[position : position + len(end)] = [True] * len(end)
     return text, mask
+
+
+def check_template(tokenizer: Any) -> None:
+    """ValueError if the chat template shows an earlier assistant turn otherwise than the last one.
+
+    The model judges a paragraph as the last turn of a chat and finds it as an earlier turn later: training shows each once,
+    as an earlier turn, so a template that adds to the last one (an empty thought, say) would train another model than runs.
+    """
+    judgement = assistant_turn(1, [], [], right=True).content
+    chat = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "p"},
+        {"role": "assistant", "content": judgement},
+    ]
+    as_last: str = tokenizer.apply_chat_template(chat, tokenize=False)
+    as_earlier: str = tokenizer.apply_chat_template([*chat, *chat[1:]], tokenize=False)
+    if not as_earlier.startswith(as_last.partition(judgement)[0] + judgement):
+        raise ValueError(
+            "the chat template shows the last assistant turn otherwise than earlier ones (a thought added or taken away), so that "
+            "training would not see what inference does; put a chat_template.jinja that shows all turns alike into the model's folder"
+        )
 
 
 def tokenize(tokenizer: Any, messages: Sequence[Message]) -> TokenizedConversation:

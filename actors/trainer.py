@@ -20,7 +20,7 @@ import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.models import local_model
-from actors.tokenization import TokenizedConversation, tokenize
+from actors.tokenization import TokenizedConversation, check_template, tokenize
 from actors.train_config import TrainConfig
 from genprm.records import Conversation
 
@@ -48,6 +48,7 @@ class Trainer:
         self._device = device
         self._rank, self._world = dist.get_rank(), dist.get_world_size()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(local_model(config.base_model))
+        check_template(self.tokenizer)
         tokenized = {conversation.id: tokenize(self.tokenizer, conversation.messages) for conversation in conversations}
         self.too_long = [name for name, row in tokenized.items() if len(row.ids_T) > config.max_length]
         self._rows = [row for name, row in tokenized.items() if name not in self.too_long]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """CPUs and GPUs that must be there at the same time; adding demands adds them up."""
+    """CPUs, GPUs and ``custom`` resources that must be there at the same time; adding demands adds them up."""
 
     cpus: float = 0.0
     gpus: float = 0.0
+    custom: Mapping[str, float] = field(default_factory=dict)
 
     def __add__(self, other: Demand) -> Demand:
-        return Demand(cpus=self.cpus + other.cpus, gpus=self.gpus + other.gpus)
+        custom = {name: self.custom.get(name, 0) + other.custom.get(name, 0) for name in (*self.custom, *other.custom)}
+        return Demand(cpus=self.cpus + other.cpus, gpus=self.gpus + other.gpus, custom=custom)
 
     def times(self, number: int) -> Demand:
-        return Demand(cpus=self.cpus * number, gpus=self.gpus * number)
+        custom = {name: value * number for name, value in self.custom.items()}
+        return Demand(cpus=self.cpus * number, gpus=self.gpus * number, custom=custom)
 
 
 READING = Demand(cpus=1.0)
@@ -30,8 +33,8 @@ STAGE_REMEDY = "lower engines.*.num_cpus or num_gpus and pools.*.num_workers, or
 def shortfall(demand: Demand, available: Mapping[str, float], remedy: str = STAGE_REMEDY) -> str | None:
     """What is missing, in words with the remedy; None if the demand fits into Ray's ``cluster_resources()``."""
     missing = [
-        f"{needed:g} {name}s, of which there are {available.get(name, 0):g}"
-        for name, needed in (("CPU", demand.cpus), ("GPU", demand.gpus))
+        f"{needed:g} {name}, of which there are {available.get(name, 0):g}"
+        for name, needed in (("CPU", demand.cpus), ("GPU", demand.gpus), *demand.custom.items())
         if needed > available.get(name, 0)
     ]
     if not missing:

@@ -3,55 +3,90 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobs.config import Config
+
+TOY_PROBLEMS = "problems.path=genprm/toy/data/synthesis.jsonl"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.benchmark", description="Measure a part against the bare library; ends with one JSON line."
     )
-    parser.add_argument("name", choices=["engine"], help="engine: the rollouts stage against bare vLLM on the same prompts")
-    parser.add_argument("--config", default="jobs/presets/laptop.toml", metavar="FILE", help="(default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; repeatable")
-    parser.add_argument("--problems", type=int, default=200, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=16, metavar="N", help="paths a problem (default: %(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
+    names = parser.add_subparsers(dest="name", required=True)
+    engine = names.add_parser("engine", help="the rollouts stage against bare vLLM on the same prompts")
+    engine.add_argument("--problems", type=int, default=200, metavar="N", help="(default: %(default)s)")
+    engine.add_argument("--samples", type=int, default=16, metavar="N", help="paths a problem (default: %(default)s)")
+    executor = names.add_parser("executor", help="the code executor against fresh interpreters and against exec")
+    executor.add_argument("--sessions", type=int, default=400, metavar="N", help="for each rate (default: %(default)s)")
+    soak = names.add_parser("soak", help="many sessions of the executors, some hostile, while executors are killed")
+    soak.add_argument("--sessions", type=int, default=20_000, metavar="N", help="(default: %(default)s)")
+    soak.add_argument("--snippets", metavar="FILE", help="hostile snippets, for one session in ten")
+    soak.add_argument("--kill-every", type=float, default=10.0, metavar="SECONDS", help="0: kill nothing (default: %(default)s)")
+    for one in (engine, executor, soak):
+        one.add_argument("--config", default="jobs/presets/laptop.toml", metavar="FILE", help="(default: %(default)s)")
+        one.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; repeatable")
+        one.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
     arguments = parser.parse_args()
+
+    changes = [TOY_PROBLEMS, *arguments.set, "tracking.uri=off"]
+    if arguments.name == "engine":
+        what = f"{arguments.samples} paths of {arguments.problems} problems, through the stage and with bare vLLM"
+        changes += [f"problems.limit={arguments.problems}"]
+        changes += [f"rollouts.{name}={arguments.samples}" for name in ("first_round", "max_paths")]
+    elif arguments.name == "soak":
+        what = f"{arguments.sessions} sessions, a kill about every {arguments.kill_every:g} s, for wrong outputs and leaks"
+    else:
+        what = f"{arguments.sessions} sessions for each rate, a fresh interpreter, and exec in this process"
     if arguments.dry_run:
-        print(f"would sample {arguments.samples} paths of {arguments.problems} problems, through the stage and with bare vLLM")
+        print(f"would measure {what}")
         return 0
 
     from jobs.config import load
-    from workflows.benchmarks import engine_benchmark
     from workflows.storage import Folder
 
-    changes = [
-        "problems.path=genprm/toy/data/synthesis.jsonl",
-        *arguments.set,
-        f"problems.limit={arguments.problems}",
-        f"rollouts.first_round={arguments.samples}",
-        f"rollouts.max_paths={arguments.samples}",
-        "tracking.uri=off",
-    ]
     try:
         config = load(arguments.config, changes, Folder("unused"))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        if arguments.name == "engine":
+            from jobs.settings import synthesis_settings
+            from workflows.benchmarks.engine import engine_benchmark
 
-    from cluster.session import connect, disconnect
-    from jobs.settings import synthesis_settings
+            with connected(config):
+                engine_benchmark(synthesis_settings(config))
+        elif arguments.name == "soak":
+            from actors.code_executor.containment import read_cases
+            from workflows.benchmarks.soak import soak_benchmark
 
-    try:
-        connect(config.ray)
-        try:
-            engine_benchmark(synthesis_settings(config))
-        finally:
-            disconnect()
+            cases = read_cases(Path(arguments.snippets)) if arguments.snippets else []
+            with connected(config):
+                tally = soak_benchmark(config.executor, cases, arguments.sessions, arguments.kill_every, config.seed)
+            return 1 if tally.wrong or tally.left else 0
+        else:
+            from workflows.benchmarks.executor import executor_benchmark
+
+            executor_benchmark(config.executor, arguments.sessions, lambda: connected(config))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+@contextlib.contextmanager
+def connected(config: Config) -> Iterator[None]:
+    """Ray, for as long as it is needed."""
+    from cluster.session import connect, disconnect
+
+    connect(config.ray)
+    try:
+        yield
+    finally:
+        disconnect()
 
 
 if __name__ == "__main__":

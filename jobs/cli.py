@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 PRESETS = Path("jobs/presets")
 
 
-def parser(job: str, description: str) -> argparse.ArgumentParser:
+def parser(job: str, description: str, *, preset: str = "laptop", run_dir: str = "runs/<preset>") -> argparse.ArgumentParser:
     """The arguments of every job."""
     arguments = argparse.ArgumentParser(prog=f"python -m jobs.{job}", description=description)
     arguments.add_argument(
-        "--config", default=str(PRESETS / "laptop.toml"), metavar="FILE", help="TOML configuration (default: %(default)s)"
+        "--config", default=str(PRESETS / f"{preset}.toml"), metavar="FILE", help="TOML configuration (default: %(default)s)"
     )
     arguments.add_argument(
         "--set",
@@ -30,7 +30,7 @@ def parser(job: str, description: str) -> argparse.ArgumentParser:
         metavar="SECTION.KEY=VALUE",
         help="change one setting; VALUE as in TOML, bare words are text; repeatable",
     )
-    arguments.add_argument("--run-dir", metavar="DIR", help="where the run's data go, and what it continues from (default: runs/<preset>)")
+    arguments.add_argument("--run-dir", metavar="DIR", help=f"where the run's data go, and what it continues from (default: {run_dir})")
     arguments.add_argument("--dry-run", action="store_true", help="print the resolved configuration and what would be run, and stop")
     return arguments
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -57,6 +57,21 @@ def load(path: str, changes: Sequence[str], run: Folder) -> Config:
 
     ``{run}`` in a verifier's model stands for the run directory.
     """
+    tree = read_tree(path, changes)
+    for engine in tree.get("engines", {}).values() if isinstance(tree.get("engines"), dict) else ():
+        if isinstance(engine, dict) and isinstance(engine.get("model"), str):
+            engine["model"] = engine["model"].replace("{run}", run.uri)
+    config = checked(Config, tree)
+    for role in Engines.model_fields:
+        engine = getattr(config.engines, role)
+        if isinstance(engine, VllmEngineConfig):
+            _check_model(f"engines.{role}.model", engine.model, run)
+    _check_model("train.base_model", config.train.base_model, run)
+    return config
+
+
+def read_tree(path: str, changes: Sequence[str]) -> dict[str, Any]:
+    """A TOML file as it stands, with ``section.key=value`` changes applied."""
     try:
         tree = tomllib.loads(Path(path).read_text())
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -67,19 +82,18 @@ def load(path: str, changes: Sequence[str], run: Folder) -> Config:
         raise ValueError(f"--config = {path!r}: not TOML: {error}") from error
     for change in changes:
         _apply(tree, change)
-    for engine in tree.get("engines", {}).values() if isinstance(tree.get("engines"), dict) else ():
-        if isinstance(engine, dict) and isinstance(engine.get("model"), str):
-            engine["model"] = engine["model"].replace("{run}", run.uri)
+    return tree
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def checked(section: type[AnySection], tree: Mapping[str, Any]) -> AnySection:
+    """The section a tree describes; types are taken strictly (``"7"`` is no number, ``true`` no count), as JSON has them."""
     try:
-        config = Config.model_validate(tree)
+        return section.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
         raise ValueError(_explain(error)) from error
-    for role in Engines.model_fields:
-        engine = getattr(config.engines, role)
-        if isinstance(engine, VllmEngineConfig):
-            _check_model(f"engines.{role}.model", engine.model, run)
-    _check_model("train.base_model", config.train.base_model, run)
-    return config
 
 
 def _apply(tree: dict[str, Any], change: str) -> None:
@@ -124,6 +138,6 @@ def _check_model(setting: str, model: str, run: Folder) -> None:
         raise ValueError(f"{setting} = {model!r}: no model is there (no config.json); give a model's folder or hub name")
 
 
-def resolved(config: Config) -> str:
+def resolved(config: Section) -> str:
     """The whole tree, defaults filled in, as JSON."""
     return json.dumps(config.model_dump(mode="json"), indent=2)

@@ -14,6 +14,9 @@ from actors.models import local_model
 from actors.section import Section
 
 HASHED_BYTES = 1 << 24
+EXECUTOR_IDENTITY = {
+    "timeout_s", "max_output_chars", "output_limit_mib", "memory_mib", "session_cpu_s", "scratch_mib", "scratch_files", "libraries",
+}  # fmt: skip
 
 
 def dump(*sections: tuple[str, Any]) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def engine_identity(engine: EngineConfig) -> dict[str, Any]:
 
 def executor_identity(executor: ExecutorConfig) -> dict[str, Any]:
     """What of the executors decides what a model sees of its code: not their number."""
-    kept: dict[str, Any] = json.loads(executor.model_dump_json(include={"timeout_s", "max_output_chars", "memory_mib"}))
+    kept: dict[str, Any] = json.loads(executor.model_dump_json(include=EXECUTOR_IDENTITY))
     return kept
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from actors.code_executor import ExecutorConfig
-from actors.engine import EngineConfig, EngineDied, EngineError
+from actors.engine import EngineConfig, EngineDied, EngineError, open_engine
 from actors.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, Sample
 from actors.remote import Handles, Services
@@ -45,7 +45,7 @@ class SearchSettings:
 
 
 class SearchWorker:
-    """problem -> candidates with scores, choices, critic turns"""
+    """problem -> candidates with scores, choices, critic turns; each worker has a verifier of its own, where the work is"""
 
     def __init__(self, settings: SearchSettings, handles: Handles) -> None:
         self._config = settings.search
@@ -55,10 +55,11 @@ class SearchWorker:
             config=settings.policy,
             run_seed=settings.seed,
         )
+        engine = open_engine(settings.verifier_engine)
 
         def verifier(num_votes: int) -> Verifier:
             return Verifier(
-                engine=handles.engine("verifier"),
+                engine=engine,
                 runner=handles.runner(),
                 config=settings.verifier.model_copy(update={"num_votes": num_votes}),
                 run_seed=settings.seed,
@@ -179,7 +180,8 @@ def search(run: Folder, settings: SearchSettings, tracker: Tracker) -> list[Stag
             ("search", settings.search),
         ),
         pool=settings.pool,
-        services=Services(executors=settings.executor, engines={"policy": settings.policy_engine, "verifier": settings.verifier_engine}),
+        engine=settings.verifier_engine,
+        services=Services(executors=settings.executor, engines={"policy": settings.policy_engine}),
     )
     searched = run_stage(stage, run, tracker)
     tracker.metrics({f"{STAGE}/{name}": value for name, value in scores(run).items()})

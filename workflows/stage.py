@@ -136,7 +136,8 @@ def demand(stage: Stage) -> Demand:
     if stage.pool is not None:
         total += stage.worker_demand.times(stage.pool.num_workers)
     if stage.services.executors is not None:
-        total += Demand(cpus=stage.services.executors.num_cpus).times(stage.services.executors.num_executors)
+        executors = stage.services.executors
+        total += Demand(cpus=executors.num_cpus, custom=executors.resources).times(executors.num_executors)
     for engine in stage.services.engines.values():
         total += Demand(cpus=engine.num_cpus, gpus=engine.num_gpus)
     return total
@@ -169,8 +170,8 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
         if folder.exists(SETUP_ERROR):
             failure = folder.read_json(SETUP_ERROR)
             raise SetupFailed(f"stage {stage.name} can't start: {failure['message']}") from error
-        if handles.is_empty and stage.services.engines:
-            raise SetupFailed(f"stage {stage.name} can't start its engines: {str(error).strip().splitlines()[-1]}") from error
+        if handles.is_empty and not stage.services.is_empty:
+            raise SetupFailed(f"stage {stage.name} can't start its engines or executors: {str(error).strip().splitlines()[-1]}") from error
         raise StageFailed(f"stage {stage.name} stopped: {error}; run the same command again to go on") from error
     finally:
         remote.stop(handles)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from actors.code_executor import CodeRefused
 from actors.engine.base import EngineDied, EngineError
 from actors.remote import ActorLost, Handles
 from genprm.records import Record
@@ -117,9 +118,10 @@ class StageActor:
                 os._exit(17)
             except EngineError as error:
                 return RejectedRow(id=key, reason="engine error", detail=str(error)[:2000])
-            except ActorLost as error:
+            except (ActorLost, CodeRefused) as error:
                 if attempt + 1 == ROW_TRIES:
-                    return RejectedRow(id=key, reason="executor or engine lost", detail=str(error)[:2000])
+                    reason = "executor or engine lost" if isinstance(error, ActorLost) else "executor refused"
+                    return RejectedRow(id=key, reason=reason, detail=str(error)[:2000])
             except Exception as error:  # one bad row must not end the run; it is put aside with its traceback
                 detail = "".join(traceback.format_exception(error))[-2000:]
                 return RejectedRow(id=key, reason=f"error: {type(error).__name__}", detail=detail)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from actors.code_executor import CodeExecutor, ExecutorConfig
 from actors.engine import Sampling, VllmEngineConfig, open_engine
@@ -29,17 +29,15 @@ from genprm.toy import corpora, oracle
 from genprm.toy.corpora import Dialogue
 from genprm.toy.tokenizer import CHAT_TEMPLATE, END_OF_TURN, PADDING, START_OF_TURN, train_tokenizer
 from genprm.toy.world import Split, ToyProblem, draw_problem
+from workflows.sections import ToyModelsConfig, ToyRole
 
-Role = Literal["policy", "rationale", "base"]
-ROLES: tuple[Role, ...] = get_args(Role)
-STREAMS: dict[Role, Callable[[int], Iterator[Dialogue]]] = {
+STREAMS: dict[ToyRole, Callable[[int], Iterator[Dialogue]]] = {
     "policy": corpora.policy_stream,
     "rationale": corpora.rationale_stream,
     "base": corpora.base_stream,
 }
-STEPS: dict[Role, int] = {"policy": 480, "rationale": 950, "base": 420}
 BATCH_TOKENS = 8192
-PURPOSES: dict[Role, str] = {
+PURPOSES: dict[ToyRole, str] = {
     "policy": "writes solutions (with slips on purpose), completes partial ones, and rewrites one when given a critique",
     "rationale": "judges a whole solution paragraph by paragraph with code, as the rationale model of stage 4",
     "base": "what GenPRM is trained from: knows the wire format and mostly says Yes, even where the code said False",
@@ -79,7 +77,7 @@ def make_tokenizer(seed: int) -> Any:
     return tokenizer
 
 
-def make_model(role: Role, tokenizer: Any, folder: Path, seed: int, num_steps: int) -> float:
+def make_model(role: ToyRole, tokenizer: Any, folder: Path, seed: int, num_steps: int) -> float:
     """Train one model and save it; returns the minutes it took."""
     began = time.monotonic()
 
@@ -119,6 +117,37 @@ def write_problems(split: Split, number: int, seed: int, file: Path) -> None:
 def write_benchmark(rows: Sequence[dict[str, Any]], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def make(config: ToyModelsConfig, output: Path) -> None:
+    """Make or measure the models; ``output`` gets ``models/`` and ``data/``."""
+    models, data, seed = output / "models", output / "data", config.seed
+    minutes: dict[ToyRole, float] = {}
+    if config.train:
+        tokenizer = make_tokenizer(seed)
+        for role in config.models:
+            minutes[role] = make_model(role, tokenizer, models / role, seed, getattr(config.steps, role))
+        write_problems("synthesis", NUM_SYNTHESIS, seed, data / "synthesis.jsonl")
+        write_problems("heldout", NUM_HELDOUT, seed, data / "heldout.jsonl")
+        write_problems("synthesis", LAPTOP_SYNTHESIS, seed, data / "laptop" / "synthesis.jsonl")
+        write_problems("heldout", LAPTOP_HELDOUT, seed, data / "laptop" / "heldout.jsonl")
+    for role in config.models:
+        if not (models / role / "config.json").is_file():
+            raise ValueError(f"--run-dir = {str(output)!r}: no {role} model in its models/, make it with --set train=true")
+    benchmark_file = data / "processbench.json"
+    if (config.train and "policy" in config.models) or not benchmark_file.is_file():
+        asyncio.run(make_benchmark(models, benchmark_file, seed))
+    benchmark = read_benchmark_file(benchmark_file)
+    for role in config.models:
+        if role == "policy":
+            scores = asyncio.run(score_policy(models, seed))
+        elif role == "rationale":
+            scores = asyncio.run(score_rationale(models, benchmark, seed))
+        else:
+            scores = asyncio.run(score_base(models, benchmark, seed))
+        if config.train:
+            write_card(role, models / role, config, scores, minutes[role])
+        print(role, ", ".join(f"{name}: {value:.1f}" for name, value in scores.items()), flush=True)
 
 
 async def make_benchmark(models: Path, file: Path, seed: int) -> None:
@@ -183,6 +212,7 @@ async def score_rationale(models: Path, benchmark: Sequence[BenchmarkSolution], 
     judge = Rationalizer(engine=engine, runner=executor, config=config, run_seed=seed)
     results = await asyncio.gather(*(judge.judge(row.id, row.problem, row.steps) for row in benchmark))
     engine.close()
+    await executor.shutdown()
     return _f1([majority_index(votes) for _, _, votes in results], benchmark)
 
 
@@ -192,6 +222,7 @@ async def score_base(models: Path, benchmark: Sequence[BenchmarkSolution], seed:
     verifier = Verifier(engine=engine, runner=executor, config=VerifierConfig(), run_seed=seed)
     judged = await asyncio.gather(*(verifier.judge(row, stop_at_first_error=True) for row in benchmark))
     engine.close()
+    await executor.shutdown()
     return _f1([row.prediction for row in judged], benchmark)
 
 
@@ -204,19 +235,18 @@ def _f1(predictions: Sequence[int | None], benchmark: Sequence[BenchmarkSolution
     }
 
 
-def write_card(role: Role, folder: Path, seed: int, scores: dict[str, float], minutes: float | None) -> None:
-    took = f"{minutes:.0f} minutes on one CPU core" if minutes is not None else "not timed"
+def write_card(role: ToyRole, folder: Path, config: ToyModelsConfig, scores: dict[str, float], minutes: float) -> None:
     weights = (folder / "model.safetensors").stat().st_size
-    config = json.loads((folder / "config.json").read_text())
+    shape = json.loads((folder / "config.json").read_text())
     lines = [
         f"# Tiny {role} model of the arithmetic world",
         "",
         f"It {PURPOSES[role]}.",
         "",
-        f"- Architecture: Qwen2, {config['num_hidden_layers']} layers, hidden size {config['hidden_size']}, vocabulary "
-        f"{config['vocab_size']}, {weights / 2e6:.2f}M parameters in bfloat16.",
-        f"- Made by `python -m jobs.pretrain_toy --only {role}`: seed {seed}, {STEPS[role]} batches of about {BATCH_TOKENS:,} "
-        f"tokens from `genprm.toy.corpora`, Muon and AdamW, {took}.",
+        f"- Architecture: Qwen2, {shape['num_hidden_layers']} layers, hidden size {shape['hidden_size']}, vocabulary "
+        f"{shape['vocab_size']}, {weights / 2e6:.2f}M parameters in bfloat16.",
+        f"- Made by `python -m jobs.pretrain_toy`: seed {config.seed}, {getattr(config.steps, role)} batches of about "
+        f"{BATCH_TOKENS:,} tokens from `genprm.toy.corpora`, Muon and AdamW, {minutes:.0f} minutes on one CPU core.",
         "- Limits: it knows word problems of 2 to 4 operations on numbers below 100 in the world's own phrasings, nothing else.",
         "",
         "Measured by the same command:",

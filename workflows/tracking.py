@@ -63,7 +63,7 @@ class Tracker:
         if mlflow.get_experiment_by_name(self._config.experiment) is None:
             mlflow.create_experiment(self._config.experiment, artifact_location=artifacts)
         mlflow.set_experiment(self._config.experiment)
-        mlflow.start_run(run_name=f"{job} {self._run.uri}")
+        mlflow.start_run(run_name=f"{job} {self._run.uri.rsplit('/', 1)[-1]}", tags={"run_dir": self._run.uri})
         self._mlflow = mlflow
         mlflow.log_params(flatten(resolved))
         mlflow.log_dict(dict(resolved), "config.json")

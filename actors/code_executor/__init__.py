@@ -1,13 +1,14 @@
-"""Runs model-written Python, one session a critique.
+"""Runs model-written Python, contained: a session for each critique, its names kept from block to block.
 
 - ``executor``: ``CodeExecutor``, which owns the sessions; its interface is open, run, close
-- ``child``: what runs inside a session's process
-
-This first version bounds time, output and memory and kills a session's whole process group. It does not yet hide the
-machine from the code: run it where model-written code may run.
+- ``server``: the trusted side of the fork server; ``session_process``: of one session
+- ``inside``: all that runs on the untrusted side
+- ``isolation``: which layers are in force, found out by ``attacks``; ``config.Tier`` is the result
+- ``libraries``: what sessions may read and import; ``text``: what the model gets to see
+- ``containment``: runs files of hostile snippets (``python -m actors.code_executor --snippets FILE``)
 """
 
-from actors.code_executor.config import ExecutorConfig
-from actors.code_executor.executor import CodeExecutor, CodeResult, CodeRunner, CodeStatus
+from actors.code_executor.config import ExecutorConfig, Tier
+from actors.code_executor.executor import CodeExecutor, CodeRefused, CodeResult, CodeRunner, CodeStatus, ExecutorState
 
-__all__ = ["CodeExecutor", "CodeResult", "CodeRunner", "CodeStatus", "ExecutorConfig"]
+__all__ = ["CodeExecutor", "CodeRefused", "CodeResult", "CodeRunner", "CodeStatus", "ExecutorConfig", "ExecutorState", "Tier"]

@@ -1,17 +1,53 @@
-"""Limits of the code executor."""
+"""Limits and isolation of the code executors."""
 
 from __future__ import annotations
+
+import enum
 
 from pydantic import Field
 
 from actors.section import Section
 
 
+class Tier(enum.StrEnum):
+    """How well sessions are isolated, as found by attacks at the start; docs/sandbox.md says what each stops."""
+
+    FULL = "full"
+    STANDARD = "standard"
+    REDUCED = "reduced"
+    WEAK = "weak"
+    NONE = "none"
+
+    @property
+    def strength(self) -> int:
+        return len(Tier) - list(Tier).index(self)
+
+
 class ExecutorConfig(Section):
-    """Limits of a block (``timeout_s``, ``max_output_chars``) and of a session (``memory_mib``); ``num_executors`` actors."""
+    """How many executors, what each reserves of Ray, and the limits of a block and of a session.
+
+    A block has ``timeout_s`` of wall clock; ``max_output_chars`` of what it prints are shown, ``output_limit_mib`` ends its
+    session. A session has ``memory_mib`` of data, ``session_cpu_s`` of CPU, ``scratch_mib`` and ``scratch_files`` in its
+    own folder (below ``scratch_dir``, or the system's). ``max_sessions`` are alive at a time in an executor; those beyond
+    wait their turn and are rebuilt by running their earlier blocks again. ``spares`` are kept ready, unused. ``libraries`` are the
+    distributions (with what they depend on) that code may import; ``preload`` are the modules of them that every session has at once.
+    An executor that can't reach ``lowest_tier`` refuses to start. ``resources`` are custom Ray resources, to place executors.
+    """
 
     num_executors: int = Field(default=1, ge=1)
-    num_cpus: float = Field(default=0.5, ge=0)
+    num_cpus: float = Field(default=1, ge=0)
+    resources: dict[str, float] = Field(default_factory=dict)
     timeout_s: float = Field(default=5.0, gt=0)
     max_output_chars: int = Field(default=2000, ge=1)
-    memory_mib: int = Field(default=2048, ge=128)
+    output_limit_mib: float = Field(default=4, gt=0)
+    memory_mib: int = Field(default=1024, ge=128)
+    session_cpu_s: int = Field(default=60, ge=1)
+    scratch_mib: float = Field(default=64, ge=0)
+    scratch_files: int = Field(default=4096, ge=0)
+    scratch_dir: str | None = None
+    max_sessions: int = Field(default=256, ge=1, le=4096)
+    spares: int = Field(default=1, ge=0)
+    libraries: tuple[str, ...] = ("numpy", "sympy", "scipy", "mpmath")
+    preload: tuple[str, ...] = ("numpy", "sympy", "mpmath", "scipy.optimize", "scipy.integrate")
+    namespaces: bool = True
+    lowest_tier: Tier = Tier.STANDARD

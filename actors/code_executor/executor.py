@@ -1,4 +1,8 @@
-"""Sessions of model-written code in processes of their own."""
+"""Sessions of model-written code: opened, run block by block, closed.
+
+A session's process is forked when its first block comes and stopped between blocks. When it was killed, or had to make room,
+its earlier successful blocks are run again before the next one.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,89 @@ import asyncio
 import contextlib
 import enum
 import itertools
-import json
+import math
 import os
-import shutil
-import signal
+import resource
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from actors.code_executor.config import ExecutorConfig
+from actors.code_executor import text
+from actors.code_executor.config import ExecutorConfig, Tier
+from actors.code_executor.inside.scratch import sweep
+from actors.code_executor.isolation import Isolation, choose
+from actors.code_executor.server import Canaries, ForkServer, ServerDied
+from actors.code_executor.session_process import ALIVE_AFTER, Ending, Raw, SessionProcess
 
-_CHILD = Path(__file__).with_name("child.py")
-_LONGEST_REPORT_BYTES = 1 << 22
+BYTES_A_CHARACTER = 4
+FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_STARTS = 0.2, 5.0, 6
+SPAWN_TRIES = 3
+UNWATCHED_S = 0.005
+"""A block this short can't fill a disk; a longer one is measured at its end, if not before."""
+DESCRIPTORS = 5
 
 
 class CodeStatus(enum.StrEnum):
+    """How a block ended. ``refused``: it was not run, and says nothing about the code."""
+
     OK = "ok"
     ERROR = "error"
     TIMEOUT = "timeout"
-    DIED = "died"
+    KILLED = "killed"
+    OUTPUT_LIMIT = "output limit"
+    REFUSED = "refused"
+
+
+STATUS = {
+    Ending.OK: CodeStatus.OK,
+    Ending.ERROR: CodeStatus.ERROR,
+    Ending.TIMEOUT: CodeStatus.TIMEOUT,
+    Ending.HARD_TIMEOUT: CodeStatus.TIMEOUT,
+    Ending.OUTPUT_LIMIT: CodeStatus.OUTPUT_LIMIT,
+    Ending.SCRATCH_LIMIT: CodeStatus.KILLED,
+    Ending.DIED: CodeStatus.KILLED,
+    Ending.PROTOCOL: CodeStatus.KILLED,
+}
+
+
+class CodeRefused(RuntimeError):
+    """A block was not run, for no fault of its own; the row can be tried again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeResult:
-    """``text`` is what the model sees: what was printed and, after an error, the error's type and message."""
+    """``text`` is what the model sees: what was printed and, after an error, the error's type and message.
+
+    ``wall_s`` and ``cpu_s`` are this block's, ``peak_mib`` the session's (libraries included). ``state_kept``: the names
+    of this block are there for the next. ``num_replayed`` earlier blocks were run again before this one, after a kill.
+    ``tier`` is the isolation it ran in.
+    """
 
     status: CodeStatus
     text: str
+    error_type: str = ""
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_mib: float = 0.0
+    state_kept: bool = True
+    num_replayed: int = 0
+    tier: Tier = Tier.NONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorState:
+    """What an executor is at: its process, the fork server's, open sessions, those with a process, descriptors, resident MiB."""
+
+    pid: int
+    fork_server_pid: int | None
+    num_sessions: int
+    num_processes: int
+    num_descriptors: int
+    resident_mib: float
 
 
 class CodeRunner(Protocol):
@@ -53,95 +111,281 @@ class CodeRunner(Protocol):
         ...
 
 
-class CodeExecutor:
-    """Owns the sessions' processes. A session that was killed starts anew, empty, at its next block."""
+@dataclass
+class _Session:
+    """``history`` are the blocks that can be run again; ``lost`` says that they must be."""
 
-    def __init__(self, config: ExecutorConfig) -> None:
+    process: SessionProcess | None = None
+    history: list[str] = field(default_factory=list)
+    lost: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class CodeExecutor:
+    """Owns a fork server and its sessions. Blocks beyond the reserved CPUs wait their turn.
+
+    ``start`` (or the first ``open``) raises ValueError if the machine can't isolate as well as the configuration wants.
+    ``skip`` leaves layers of isolation out, for tests.
+    """
+
+    def __init__(self, config: ExecutorConfig, *, skip: tuple[str, ...] = ()) -> None:
         self._config = config
+        self._skip = skip
         self._ids = itertools.count()
         self._sessions: dict[str, _Session] = {}
-        self._running = asyncio.Semaphore(max(2, os.cpu_count() or 2))
+        self._live: OrderedDict[str, SessionProcess] = OrderedDict()
+        self._running = asyncio.Semaphore(max(1, math.ceil(config.num_cpus)))
+        self._starting = asyncio.Lock()
+        self._server: ForkServer | None = None
+        self._isolation: Isolation | None = None
+        self._canaries: Canaries | None = None
+        self._spares: list[SessionProcess] = []
+        self._refilling: asyncio.Task[None] | None = None
+
+    async def start(self) -> str:
+        """Start the fork server and find out how well it isolates, once; the finding in words."""
+        async with self._starting:
+            if self._isolation is None:
+                _allow_descriptors(self._config.max_sessions * DESCRIPTORS + 100)
+                sweep(self._config.scratch_dir or tempfile.gettempdir())
+                self._server, self._isolation, self._canaries = await choose(self._config, self._skip)
+                weak = self._isolation.tier.strength < Tier.STANDARD.strength
+                print(f"code executor: {'WARNING: only ' if weak else ''}{self._isolation}", file=sys.stderr, flush=True)
+        return str(self._isolation)
+
+    @property
+    def isolation(self) -> Isolation | None:
+        return self._isolation
+
+    @property
+    def fork_server(self) -> ForkServer | None:
+        return self._server
 
     async def open(self) -> str:
+        await self.start()
         session = f"session-{next(self._ids)}"
-        self._sessions[session] = _Session(self._config)
+        self._sessions[session] = _Session()
         return session
 
     async def run(self, session: str, code: str) -> CodeResult:
-        async with self._running:
-            return await self._sessions[session].run(code)
+        live = self._sessions[session]
+        async with live.turn, self._running:
+            if session not in self._sessions:
+                return self._refused("the session was closed")
+            return await self._run(session, live, code)
+
+    async def begin(self, session: str, code: str) -> CodeResult:
+        """Open a session under the caller's name for it and run its first block: one call where each is a journey."""
+        await self.start()
+        self._sessions[session] = _Session()
+        return await self.run(session, code)
 
     async def close(self, session: str) -> None:
         live = self._sessions.pop(session, None)
         if live is not None:
-            await live.end()
+            self._let_go(session, live)
+
+    async def state(self) -> ExecutorState:
+        """For those who watch."""
+        return ExecutorState(
+            pid=os.getpid(),
+            fork_server_pid=self._server.pid if self._server is not None and self._server.alive else None,
+            num_sessions=len(self._sessions),
+            num_processes=len(self._live),
+            num_descriptors=len(os.listdir("/proc/self/fd")),
+            resident_mib=int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / (1 << 20),
+        )
 
     async def shutdown(self) -> None:
         for session in list(self._sessions):
             await self.close(session)
+        if self._refilling is not None:
+            self._refilling.cancel()
+            await asyncio.gather(self._refilling, return_exceptions=True)
+        while self._spares:
+            self._spares.pop().close()
+        if self._server is not None:
+            await self._server.close()
 
+    async def _run(self, name: str, session: _Session, code: str) -> CodeResult:
+        num_replayed = 0
+        for _ in range(SPAWN_TRIES):
+            try:
+                num_replayed = await self._revive(name, session)
+            except (ServerDied, OSError) as error:
+                self._let_go(name, session)
+                refusal = self._refused(str(error))
+                continue
+            assert session.process is not None
+            raw = await self._run_raw(session.process, code)
+            if raw.ending is Ending.DIED and not await self._server_answers():
+                self._let_go(name, session)  # not the code's doing: the fork server took the session along
+                refusal = self._refused("the fork server died")
+                continue
+            return self._finish(name, session, code, raw, num_replayed)
+        return refusal
 
-class _Session:
-    def __init__(self, config: ExecutorConfig) -> None:
-        self._config = config
-        self._child: asyncio.subprocess.Process | None = None
-        self._scratch: str | None = None
-
-    async def run(self, code: str) -> CodeResult:
-        child = await self._live_child()
-        assert child.stdin is not None
-        assert child.stdout is not None
+    async def _server_answers(self) -> bool:
+        """Whether the fork server lives, by asking it: a session's end may be seen before its server's."""
+        if self._server is None:
+            return False
         try:
-            child.stdin.write(json.dumps(code).encode() + b"\n")
-            line = await asyncio.wait_for(child.stdout.readline(), self._config.timeout_s)
-            report = json.loads(line)
-            printed, error = _encodable(report["output"]), _encodable(report["error"])[: self._config.max_output_chars]
-        except TimeoutError:
-            await self.end()
-            return CodeResult(status=CodeStatus.TIMEOUT, text=f"Error: timed out after {self._config.timeout_s:g} s")
-        except (OSError, ValueError, KeyError, TypeError):  # the child died, or its code wrote into the pipe
-            await self.end()
-            return CodeResult(status=CodeStatus.DIED, text="Error: the process died")
-        text = printed.rstrip("\n")
-        if report.get("cut"):
-            text += "\n... (output cut)"
-        if error:
-            text = f"{text}\n{error}" if text else error
-        return CodeResult(status=CodeStatus.ERROR if error else CodeStatus.OK, text=text)
+            await self._server.measure(-1)
+        except (ServerDied, TimeoutError):
+            return False
+        return True
 
-    async def _live_child(self) -> asyncio.subprocess.Process:
-        if self._child is None or self._child.returncode is not None:
-            await self.end()
-            self._scratch = tempfile.mkdtemp(prefix="genprm-code-")
-            cpu_s = max(60, int(self._config.timeout_s * 20))
-            self._child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                str(_CHILD),
-                str(self._config.memory_mib << 20),
-                str(cpu_s),
-                str(self._config.max_output_chars),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                cwd=self._scratch,
-                env={"HOME": self._scratch, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-                start_new_session=True,
-                limit=_LONGEST_REPORT_BYTES,
-            )
-        return self._child
+    async def _run_raw(self, process: SessionProcess, code: str) -> Raw:
+        raw = await process.run(
+            code,
+            soft_s=self._config.timeout_s,
+            keep_bytes=BYTES_A_CHARACTER * self._config.max_output_chars + BYTES_A_CHARACTER,
+            limit_bytes=int(self._config.output_limit_mib * (1 << 20)),
+            over_quota=partial(self._over_quota, process.number),
+        )
+        if raw.ending in ALIVE_AFTER and raw.wall_s > UNWATCHED_S:
+            with contextlib.suppress(ServerDied, TimeoutError):
+                if await self._over_quota(process.number):
+                    process.kill(Ending.SCRATCH_LIMIT)
+                    return replace(raw, ending=Ending.SCRATCH_LIMIT)
+        return raw
 
-    async def end(self) -> None:
-        if self._child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)
-            await self._child.wait()
-            self._child = None
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-            self._scratch = None
+    async def _over_quota(self, number: int) -> bool:
+        assert self._server is not None
+        size, files = await self._server.measure(number)
+        return size > self._config.scratch_mib * (1 << 20) or files > self._config.scratch_files
+
+    async def _revive(self, name: str, session: _Session) -> int:
+        """Make sure that the session has a process with its names in it; how many blocks were run again for that."""
+        if session.process is not None and session.process.alive:
+            self._live.move_to_end(name)
+            return 0
+        self._let_go(name, session)
+        session.process = self._live[name] = process = await self._new_process()
+        while len(self._live) > self._config.max_sessions and self._make_room(name):
+            pass
+        if not session.lost:
+            return 0
+        session.lost = False
+        replayed = 0
+        budget = 2 * self._config.timeout_s
+        for block in session.history:
+            raw = await self._run_raw(process, block)
+            budget -= raw.wall_s
+            replayed += 1
+            if raw.ending not in ALIVE_AFTER or budget < 0:
+                raise OSError("the earlier blocks can't be run again in time")
+        return replayed
+
+    async def _new_process(self) -> SessionProcess:
+        """A spare if there is one, else one forked now; another spare is begun."""
+        process = None
+        while self._spares and process is None:
+            spare = self._spares.pop()
+            if spare.alive:
+                process = spare
+            else:
+                spare.close()
+        if process is None:
+            process = await self._spawn()
+        if len(self._spares) < self._config.spares and (self._refilling is None or self._refilling.done()):
+            self._refilling = asyncio.create_task(self._refill())
+        return process
+
+    async def _refill(self) -> None:
+        with contextlib.suppress(ServerDied, OSError):  # said where a session is needed
+            while len(self._spares) < self._config.spares:
+                self._spares.append(await self._spawn())
+
+    async def _spawn(self) -> SessionProcess:
+        """A confined process; OSError if it does not have the layers that the probe found."""
+        process = await (await self._living_server()).spawn()
+        assert self._isolation is not None
+        try:
+            if await process.ready() and process.layers == self._isolation.applied:
+                return process
+        except BaseException:
+            process.close()
+            raise
+        process.close()
+        raise OSError("a session did not come up with the layers that it must have")
+
+    def _make_room(self, keep: str) -> bool:
+        """End the process that has rested longest; its session is rebuilt when its next block comes. False if all are at work."""
+        for name in self._live:
+            session = self._sessions.get(name)
+            if name != keep and session is not None and not session.turn.locked():
+                self._let_go(name, session)
+                return True
+        return False
+
+    async def _living_server(self) -> ForkServer:
+        """The fork server, started anew with growing pauses if it died."""
+        await self.start()
+        async with self._starting:
+            pause = FIRST_PAUSE_S
+            for attempt in range(MAX_STARTS):
+                if self._server is not None and self._server.alive:
+                    return self._server
+                assert self._server is not None
+                assert self._canaries is not None
+                if attempt:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE_S)
+                with contextlib.suppress(ServerDied):
+                    self._server = await ForkServer.start(self._config, self._server.surroundings, self._canaries)
+        raise ServerDied(f"the fork server could not be started {MAX_STARTS} times in a row")
+
+    def _let_go(self, name: str, session: _Session) -> None:
+        """End a session's process, if it has one; what it knew is to be replayed."""
+        self._live.pop(name, None)
+        if session.process is not None:
+            session.process.close()
+            session.process = None
+            session.lost = bool(session.history)
+
+    def _finish(self, name: str, session: _Session, code: str, raw: Raw, num_replayed: int) -> CodeResult:
+        alive = raw.ending in ALIVE_AFTER
+        if raw.ending is Ending.OK:
+            session.history.append(code)
+        if not alive:
+            self._let_go(name, session)
+        return CodeResult(
+            status=STATUS[raw.ending],
+            text=_presentable(raw, self._config),
+            error_type=raw.error_type,
+            wall_s=raw.wall_s,
+            cpu_s=raw.cpu_s,
+            peak_mib=raw.peak_mib,
+            state_kept=alive,
+            num_replayed=num_replayed,
+            tier=self._isolation.tier if self._isolation is not None else Tier.NONE,
+        )
+
+    def _refused(self, why: str) -> CodeResult:
+        return CodeResult(status=CodeStatus.REFUSED, text=f"Error: not run: {why}", state_kept=False)
 
 
-def _encodable(text: object) -> str:
-    """Without lone surrogates, which code can print and nobody can store."""
-    return str(text).encode("utf-8", "replace").decode()
+def _presentable(raw: Raw, config: ExecutorConfig) -> str:
+    printed = text.shown(raw.output, cut=raw.cut, max_chars=config.max_output_chars)
+    match raw.ending:
+        case Ending.OK:
+            return printed
+        case Ending.ERROR:
+            message = text.clean(raw.message)[: config.max_output_chars]
+            kind = text.clean(raw.error_type)
+            return text.with_error(printed, f"{kind}: {message}" if message else kind)
+        case Ending.TIMEOUT | Ending.HARD_TIMEOUT:
+            return text.with_error(printed, text.TIMED_OUT.format(seconds=config.timeout_s))
+        case Ending.OUTPUT_LIMIT:
+            return text.with_error(printed, text.TOO_MUCH_OUTPUT)
+        case _:
+            return text.with_error(printed, text.KILLED)
+
+
+def _allow_descriptors(number: int) -> None:
+    """Raise this process's soft limit of open files, as far as its hard limit goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -38,7 +38,9 @@ def open_engine(config: EngineConfig) -> Engine:
     if isinstance(config, HttpEngineConfig):
         from actors.engine.http_engine import HttpEngine
 
-        return HttpEngine(config)
+        engine = HttpEngine(config)
+        engine.check()
+        return engine
     from actors.engine.scripted_engine import ScriptedEngine
 
     return ScriptedEngine.from_config(config)

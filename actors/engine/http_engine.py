@@ -6,9 +6,9 @@ import asyncio
 import os
 from typing import Any
 
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, OpenAI
 
-from actors.engine.base import Completion, EngineError, Finish, Request
+from actors.engine.base import Completion, EngineError, Finish, Request, Sampling, Turn
 from actors.engine.config import HttpEngineConfig
 
 LARGEST_SEED = 2**31 - 1
@@ -32,6 +32,30 @@ class HttpEngine:
         self._config = config
         self._key = key
         self._clients: dict[asyncio.AbstractEventLoop, tuple[AsyncOpenAI, asyncio.Semaphore]] = {}
+
+    def check(self) -> None:
+        """Ask for one token: ValueError, with the setting to mend, if the endpoint can't be had or does not serve such requests."""
+        config = self._config
+        prefix = "" if config.continuation == "none" else "Step 1:"
+        request = Request(turns=(Turn(role="user", content="1 + 1?"),), prefix=prefix, sampling=Sampling(max_tokens=1), seed=0)
+        try:
+            with OpenAI(base_url=config.base_url, api_key=self._key, timeout=config.timeout_s, max_retries=config.max_retries) as client:
+                client.chat.completions.create(**self._arguments(request))
+        except APIStatusError as error:
+            setting = {
+                401: f"engine.api_key_env = {config.api_key_env!r}",
+                403: f"engine.api_key_env = {config.api_key_env!r}",
+                404: f"engine.model = {config.model!r}",
+            }.get(error.status_code, f"engine.continuation = {config.continuation!r}")
+            raise ValueError(
+                f"{setting}: {config.base_url} refuses a first request with HTTP {error.status_code}: {error.message}; "
+                "name what the server has and can do"
+            ) from error
+        except (APIConnectionError, ValueError) as error:
+            raise ValueError(
+                f"engine.base_url = {config.base_url!r}: no chat endpoint answers there ({error}); start the server, or mend the address "
+                "(it mostly ends in /v1)"
+            ) from error
 
     async def generate(self, request: Request) -> list[Completion]:
         arguments = self._arguments(request)

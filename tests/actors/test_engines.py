@@ -133,6 +133,9 @@ def test_http_engine_continues_a_turn_on_vllms_own_server(server: str, monkeypat
     assert stopped.logprobs_T
     with pytest.raises(EngineError, match="refused: HTTP 404"):
         asyncio.run(HttpEngine(HttpEngineConfig(base_url=server, model="other")).generate(ask()))
+    open_engine(HttpEngineConfig(base_url=server, model="toy")).close()
+    with pytest.raises(ValueError, match=r"engine\.model = 'other'.*HTTP 404"):
+        open_engine(HttpEngineConfig(base_url=server, model="other"))
 
 
 class Misbehaving(http.server.BaseHTTPRequestHandler):
@@ -191,6 +194,12 @@ def test_http_engine_gives_up_after_its_retries_and_at_once_where_that_is_no_use
     with pytest.raises(EngineError, match="refused: HTTP 401"):
         asyncio.run(engine.generate(ask(n=1)))
     assert Misbehaving.served == 1
+
+
+def test_an_endpoint_that_does_not_answer_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    with pytest.raises(ValueError, match=r"engine\.base_url = 'http://127\.0\.0\.1:\d+/v1': no chat endpoint answers"):
+        open_engine(HttpEngineConfig(base_url=f"http://127.0.0.1:{free_port()}/v1", model="m", max_retries=0))
 
 
 def test_http_engine_says_what_it_can_not_do(misbehaving: str, monkeypatch: pytest.MonkeyPatch) -> None:

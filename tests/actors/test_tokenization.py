@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
 from actors.engine import Turn
 from actors.engine.prompt_encoder import PromptEncoder
-from actors.tokenization import render, tokenize
+from actors.tokenization import check_template, render, tokenize
 from genprm.conversation import assistant_turn
 from genprm.records import Message, Segment, SegmentKind, Span
 
@@ -77,6 +78,17 @@ def test_a_template_that_changes_a_text_is_refused(tokenizer: Any) -> None:
 
     with pytest.raises(ValueError, match="the chat template changes message 0"):
         render(Stripping(), [Message(role="assistant", content=" x ", loss_spans=(Span(start=0, end=3),))])
+
+
+def test_a_template_that_adds_a_thought_to_the_last_turn_is_refused(tokenizer: Any) -> None:
+    check_template(tokenizer)
+    thinking = copy.deepcopy(tokenizer)
+    thinking.chat_template = tokenizer.chat_template.replace(
+        "{{ message['content'] }}",
+        "{% if loop.last and message['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ message['content'] }}",
+    )
+    with pytest.raises(ValueError, match=r"chat_template\.jinja"):
+        check_template(thinking)
 
 
 @pytest.mark.parametrize("prefix", ["", "Step 1:", "\n\nStep 1:", "  12", "<|im_end|>\n<|im_start|>user\n1", "\u00e9\U0001f600"])

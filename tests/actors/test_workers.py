@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
@@ -20,6 +21,7 @@ from genprm import rationale
 from genprm.records import (
     BenchmarkSolution,
     Counts,
+    Critique,
     CritiqueOutcome,
     LabelledSolution,
     Outcome,
@@ -29,6 +31,7 @@ from genprm.records import (
 )
 from tests.actors.scripts import say, solver
 
+Answer = TypeVar("Answer")
 PROBLEM = Problem(id="p", text="3 plus 4", answer="7", level=None)
 PROMPTS = PolicyConfig(prompt="{problem}")
 
@@ -129,11 +132,26 @@ def critic_script(request: Request) -> list[Completion]:
     return [say("done\n</verify>\n</think>")]
 
 
+def with_code(work: Callable[[CodeExecutor], Awaitable[Answer]]) -> Answer:
+    """The result of work that runs code for real."""
+
+    async def run() -> Answer:
+        executor = CodeExecutor(ExecutorConfig(libraries=("mpmath",), preload=()))
+        try:
+            return await work(executor)
+        finally:
+            await executor.shutdown()
+
+    return asyncio.run(run())
+
+
+def critique_of(script: Callable[[Request], list[Completion]], config: RationalizerConfig) -> Critique:
+    engine = ScriptedEngine(script)
+    return with_code(lambda code: Rationalizer(engine=engine, runner=code, config=config, run_seed=0).critique(labelled()))
+
+
 def test_rationalizer_runs_the_code_and_reads_the_index() -> None:
-    rationalizer = Rationalizer(
-        engine=ScriptedEngine(critic_script), runner=CodeExecutor(ExecutorConfig()), config=RationalizerConfig(), run_seed=0
-    )
-    critique = asyncio.run(rationalizer.critique(labelled()))
+    critique = critique_of(critic_script, RationalizerConfig())
     assert critique.outcome is CritiqueOutcome.READ
     assert critique.index_votes_V == (0, 0, 0, 0)
     assert critique.judged_first_error == 0
@@ -151,9 +169,7 @@ def test_rationalizer_runs_the_code_and_reads_the_index() -> None:
     ],
 )
 def test_a_rationale_without_a_verdict_says_why(script: Callable[[Request], list[Completion]], outcome: CritiqueOutcome) -> None:
-    config = RationalizerConfig(max_code_rounds=2)
-    rationalizer = Rationalizer(engine=ScriptedEngine(script), runner=CodeExecutor(ExecutorConfig()), config=config, run_seed=0)
-    critique = asyncio.run(rationalizer.critique(labelled()))
+    critique = critique_of(script, RationalizerConfig(max_code_rounds=2))
     assert (critique.outcome, critique.judged_first_error) == (outcome, None)
 
 
@@ -176,9 +192,9 @@ def judge_script(request: Request) -> list[Completion]:
 
 
 def judge(config: VerifierConfig, script: Callable[[Request], list[Completion]] = judge_script, stop: bool = True):  # type: ignore[no-untyped-def]
-    verifier = Verifier(engine=ScriptedEngine(script), runner=CodeExecutor(ExecutorConfig()), config=config, run_seed=0)
+    engine = ScriptedEngine(script)
     row = BenchmarkSolution(id="x", problem="P", steps=("a", "b", "c"), label=1)
-    return asyncio.run(verifier.judge(row, stop_at_first_error=stop))
+    return with_code(lambda code: Verifier(engine=engine, runner=code, config=config, run_seed=0).judge(row, stop_at_first_error=stop))
 
 
 def test_verifier_finds_the_first_wrong_step_and_stops_there() -> None:

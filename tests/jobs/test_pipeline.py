@@ -71,7 +71,17 @@ def test_dry_run_prints_the_resolved_configuration_and_the_stages(tmp_path: Path
 @pytest.mark.slow
 def test_a_killed_driver_goes_on_and_ends_with_the_same_rows(tmp_path: Path) -> None:
     data = additions(tmp_path / "p.jsonl", 40)
-    common = [*SCRIPTED, "--set", f"problems.path={data}", "--set", "problems.limit=40", "--until", "solutions"]
+    common = [
+        *SCRIPTED,
+        "--set",
+        f"problems.path={data}",
+        "--set",
+        "problems.limit=40",
+        "--set",
+        "pools.rollouts.rows_in_flight=4",
+        "--until",
+        "solutions",
+    ]
     calm, rough = Folder(str(tmp_path / "calm")), Folder(str(tmp_path / "rough"))
     assert run_job("synthesize", *common, "--run-dir", calm.uri).returncode == 0
 
@@ -81,7 +91,7 @@ def test_a_killed_driver_goes_on_and_ends_with_the_same_rows(tmp_path: Path) -> 
     for _ in range(3000):
         if len(parts.part_names(rough, "rollouts")) >= 3:
             break
-        time.sleep(0.1)
+        time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.wait()
     finished = {key for account in parts.read_accounts(rough, "rollouts").values() for key in account.keys}

@@ -1,4 +1,4 @@
-"""Stages against the bare libraries under them, on the same work, in one run."""
+"""The rollouts stage against vLLM alone."""
 
 from __future__ import annotations
 

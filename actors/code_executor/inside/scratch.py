@@ -1,0 +1,108 @@
+"""Folders for files of sessions: made with a lock, measured, removed whatever is in them, swept when their owner is dead."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+
+PREFIX = "genprm-code-"
+LOCK = "lock"
+
+
+def own_folder(parent: str) -> str:
+    """A new folder, locked as long as this process lives, so that ``sweep`` knows a stale one when it sees it."""
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
+    lock = os.open(os.path.join(folder, LOCK), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder
+
+
+def sweep(parent: str) -> None:
+    """Remove the folders of this user whose owner was killed."""
+    for name in os.listdir(parent):
+        if name.startswith(PREFIX):
+            _remove_if_stale(os.path.join(parent, name))
+
+
+def _remove_if_stale(folder: str) -> None:
+    try:
+        status = os.lstat(folder)
+        if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
+            return
+        lock = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(folder)
+    except OSError:  # its owner lives
+        pass
+    finally:
+        os.close(lock)
+
+
+def usage(folder: str) -> tuple[int, int]:
+    """Bytes and entries below a folder; what can't be entered counts as one entry."""
+    size = files = 0
+    pending = [folder]
+    while pending and files < 100_000:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    files += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    else:
+                        with contextlib.suppress(OSError):
+                            size += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            continue
+    return size, files
+
+
+def remove_tree(folder: str) -> None:
+    """Remove a folder whatever was made in it: no recursion, no long paths, no stop at unreadable folders.
+
+    Folders in folders are moved up to the top, so that all become flat. Nobody may be at work in it any more.
+    """
+    count = 0
+    mark = os.urandom(8).hex()  # no name that was made there on purpose
+    pending = [folder]
+    while pending:
+        current = pending.pop()
+        try:
+            os.chmod(current, 0o700)
+            names = os.listdir(current)
+        except OSError:
+            continue
+        for name in names:
+            path = os.path.join(current, name)
+            try:
+                os.unlink(path)
+                continue
+            except OSError as error:
+                if error.errno not in (errno.EISDIR, errno.EPERM):
+                    continue
+            if current != folder:
+                count += 1
+                moved = os.path.join(folder, f".{mark}-{count}")
+                try:
+                    os.chmod(path, 0o700)
+                    os.rename(path, moved)
+                except OSError:
+                    continue
+                path = moved
+            pending.append(path)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(folder, name))
+        os.rmdir(folder)
+    if os.path.exists(folder):
+        with contextlib.suppress(RecursionError):
+            shutil.rmtree(folder, ignore_errors=True)

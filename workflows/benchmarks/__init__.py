@@ -1,0 +1,1 @@
+"""Parts against the bare libraries under them, on the same work, in one run: ``python -m jobs.benchmark <name>``."""
