@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ def main() -> int:
     from jobs.config import load
     from workflows.storage import Folder
 
+    failed = False
     try:
         config = load(arguments.config, changes, Folder("unused"))
         if arguments.name == "engine":
@@ -58,7 +60,7 @@ def main() -> int:
             from workflows.benchmarks.engine import engine_benchmark
 
             with connected(config):
-                engine_benchmark(synthesis_settings(config))
+                result = engine_benchmark(synthesis_settings(config))
         elif arguments.name == "soak":
             from actors.code_executor.containment import read_cases
             from workflows.benchmarks.soak import soak_benchmark
@@ -66,15 +68,16 @@ def main() -> int:
             cases = read_cases(Path(arguments.snippets)) if arguments.snippets else []
             with connected(config):
                 tally = soak_benchmark(config.executor, cases, arguments.sessions, arguments.kill_every, config.seed)
-            return 1 if tally.wrong or tally.left else 0
+            result, failed = tally.row(), bool(tally.wrong or tally.left)
         else:
             from workflows.benchmarks.executor import executor_benchmark
 
-            executor_benchmark(config.executor, arguments.sessions, lambda: connected(config))
+            result = executor_benchmark(config.executor, arguments.sessions, lambda: connected(config))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    print(json.dumps(result), flush=True)  # after Ray's last word, so that it is the last line
+    return 1 if failed else 0
 
 
 @contextlib.contextmanager

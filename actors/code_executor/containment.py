@@ -46,7 +46,8 @@ STATUSES: Mapping[str, CodeStatus] = {
 }
 """The names that a file may use for ours."""
 SECRET = "CANARY-SECRET"
-TIMEOUT_S = 1.5
+LIMITS = ExecutorConfig(spares=0, timeout_s=3.0, memory_mib=512, max_output_chars=1 << 16, scratch_mib=32)
+"""No spares, which would look like stray processes; limits that a hostile block meets soon, on a slow machine too."""
 SLACK_S = 2.0
 SETTLE_S = 3.0
 FRESH = "print(6 * 7, sorted(name for name in globals() if not name.startswith('__')), len([1, 2]))"
@@ -314,9 +315,7 @@ def main(file: str, tier: str, namespaces: bool, quiet: bool) -> int:
     """The command line's work; status 1 if anything was not contained, 2 for bad input."""
     try:
         cases = read_cases(Path(file))
-        config = ExecutorConfig(
-            spares=0, timeout_s=TIMEOUT_S, max_output_chars=1 << 16, scratch_mib=32, lowest_tier=Tier(tier), namespaces=namespaces
-        )
+        config = LIMITS.model_copy(update={"lowest_tier": Tier(tier), "namespaces": namespaces})
         report = asyncio.run(run_cases(cases, config, say=not quiet))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 
 import ray
@@ -33,7 +32,7 @@ class _Bare:
         return self._llm.generate(requests)
 
 
-def engine_benchmark(settings: SynthesisSettings) -> None:
+def engine_benchmark(settings: SynthesisSettings) -> dict[str, object]:
     """The rollouts stage against vLLM's offline interface: tokens/s after engine start, and their ratio.
 
     Both get the same requests (prompts, seeds, sampling), so they write the same texts but for rounding, and as many engines.
@@ -67,11 +66,10 @@ def engine_benchmark(settings: SynthesisSettings) -> None:
     print(f"bare vLLM: {bare_tokens:,} tokens in {bare_seconds:.1f} s, {bare_tokens / bare_seconds:,.0f} tokens/s")
     print(f"stage:     {summary.tokens:,} tokens in {summary.work_seconds:.1f} s, {summary.tokens_per_s:,.0f} tokens/s")
     ratio = summary.tokens_per_s / (bare_tokens / bare_seconds)
-    result = {
+    return {
         "benchmark": "engine",
         "ratio": round(ratio, 3),
         "stage_tokens_per_s": round(summary.tokens_per_s),
         "bare_tokens_per_s": round(bare_tokens / bare_seconds),
         "tokens": summary.tokens,
     }
-    print(json.dumps(result))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import json
 import os
 import re
 import statistics
@@ -146,7 +145,9 @@ async def measure(config: ExecutorConfig, num_sessions: int) -> dict[str, object
     return result
 
 
-def executor_benchmark(config: ExecutorConfig, num_sessions: int, connected: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+def executor_benchmark(
+    config: ExecutorConfig, num_sessions: int, connected: Callable[[], contextlib.AbstractContextManager[None]]
+) -> dict[str, object]:
     """Prints the figures; ``connected`` is Ray, for the part that goes through its actors."""
     result = asyncio.run(measure(config, num_sessions))
     with connected():
@@ -156,7 +157,7 @@ def executor_benchmark(config: ExecutorConfig, num_sessions: int, connected: Cal
     for name, sessions in through_ray.items():
         print(f"{name}, through a Ray actor of 2 CPUs: {sessions:,.0f} sessions/s", flush=True)
     result |= {"sessions_per_s": round(through_ray["print"], 1), "sympy_sessions_per_s": round(through_ray["sympy solve"], 1)}
-    print(json.dumps({"benchmark": "executor", **result}))
+    return {"benchmark": "executor", **result}
 
 
 def _rate_through_ray(config: ExecutorConfig, blocks: Sequence[str], num_sessions: int) -> float:

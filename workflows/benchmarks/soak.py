@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import re
@@ -21,7 +20,7 @@ import ray
 
 from actors import remote
 from actors.code_executor import CodeStatus, ExecutorConfig, ExecutorState
-from actors.code_executor.containment import TIMEOUT_S, Bait, Case
+from actors.code_executor.containment import LIMITS, Bait, Case
 from actors.code_executor.inside.scratch import PREFIX
 from actors.remote import ActorLost, Handles, Services
 
@@ -44,6 +43,9 @@ class Tally:
     statuses: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+
+    def row(self) -> dict[str, object]:
+        return {"benchmark": "soak", "sessions": self.sessions, "wrong": len(self.wrong), "left": len(self.left)}
 
 
 def benign(number: int, rng: random.Random) -> list[tuple[str, str | None]]:
@@ -145,8 +147,8 @@ def _kill(pid: int) -> None:
 
 
 def soak_benchmark(config: ExecutorConfig, cases: Sequence[Case], num_sessions: int, kill_every_s: float, seed: int) -> Tally:
-    """Prints a table and one JSON line; Ray must be connected, on this machine."""
-    config = config.model_copy(update={"timeout_s": TIMEOUT_S, "scratch_mib": 32})
+    """Prints a table; Ray must be connected, on this machine."""
+    config = config.model_copy(update={name: getattr(LIMITS, name) for name in ("timeout_s", "memory_mib", "scratch_mib")})
     bait = Bait()
     began = time.monotonic()
     handles = remote.start(Services(executors=config))
@@ -190,7 +192,6 @@ def soak_benchmark(config: ExecutorConfig, cases: Sequence[Case], num_sessions: 
         print(f"{name:55} {value}")
     for problem in tally.left:
         print("problem:", problem)
-    print(json.dumps({"benchmark": "soak", "sessions": tally.sessions, "wrong": len(tally.wrong), "left": len(tally.left)}))
     return tally
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.code_executor import CodeStatus, ExecutorConfig, Tier
-from actors.code_executor.containment import Bait, Case, read_cases, run_cases
+from actors.code_executor import CodeStatus, Tier
+from actors.code_executor.containment import LIMITS, Bait, Case, read_cases, run_cases
 from tests.shared_data import shared
-
-CONFIG = ExecutorConfig(spares=0, timeout_s=1.2, max_output_chars=1 << 16, scratch_mib=32)
 
 
 def case(name: str, *blocks: str, statuses: set[CodeStatus], not_output_re: str | None = None) -> Case:
@@ -20,7 +18,7 @@ def case(name: str, *blocks: str, statuses: set[CodeStatus], not_output_re: str 
 
 
 def escaped(cases: list[Case], *, namespaces: bool) -> dict[str, list[str]]:
-    report = asyncio.run(run_cases(cases, CONFIG.model_copy(update={"namespaces": namespaces})))
+    report = asyncio.run(run_cases(cases, LIMITS.model_copy(update={"namespaces": namespaces})))
     allowed = {"stat_probe"} if report.tier is Tier.STANDARD else set()
     return {name: why for name, why in report.escaped.items() if name not in allowed}
 
@@ -46,7 +44,7 @@ def test_the_runner_sees_a_wrong_status_and_a_forbidden_output() -> None:
         case("wrong status", "1/0", statuses={CodeStatus.OK}),
         case("forbidden", "print('GOT it')", statuses={CodeStatus.OK}, not_output_re="^GOT"),
     ]
-    report = asyncio.run(run_cases(cases, CONFIG))
+    report = asyncio.run(run_cases(cases, LIMITS))
     assert set(report.escaped) == {"wrong status", "forbidden"}
     assert (report.contained, report.total) == (1, 3)
 
