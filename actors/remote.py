@@ -19,6 +19,8 @@ from actors.engine import Completion, Engine, EngineConfig, EngineDied, Request,
 
 RESTART_PATIENCE_S = 900.0
 """A large model takes minutes to load."""
+TELL_S = 0.05
+"""After it an executor is told of sessions that ended, if no block went there meanwhile."""
 
 
 class ActorLost(RuntimeError):
@@ -137,14 +139,15 @@ class RemoteEngine:
 class RemoteExecutors:
     """Opens sessions on the actor that has the fewest of this caller's.
 
-    A session id carries the number of its actor. The actor hears of a session with its first block, and nobody waits for its end:
-    a journey there and back costs more than a block.
+    A session id carries the number of its actor. The actor hears of a session with its first block, and of its end with another
+    session's next block or a moment later: a journey there and back costs more than a block.
     """
 
     def __init__(self, handles: Sequence[Any]) -> None:
         self._handles = list(handles)
         self._num_open = [0] * len(self._handles)
         self._not_begun: set[str] = set()
+        self._ended: list[list[str]] = [[] for _ in self._handles]
 
     async def open(self) -> str:
         number = min(range(len(self._handles)), key=lambda index: self._num_open[index])
@@ -154,27 +157,38 @@ class RemoteExecutors:
         return session
 
     async def run(self, session: str, code: str) -> CodeResult:
-        number, _, name = session.partition(":")
-        method = "run"
-        if session in self._not_begun:
-            self._not_begun.remove(session)
-            method = "begin"
-        result: CodeResult = await self._call(int(number), method, name, code)
-        return result
-
-    async def close(self, session: str) -> None:
-        number, _, name = session.partition(":")
-        self._num_open[int(number)] -= 1
-        if session in self._not_begun:
-            self._not_begun.remove(session)
-        else:
-            self._handles[int(number)].close.remote(name)
-
-    async def _call(self, number: int, method: str, *arguments: str) -> Any:
+        number, name = _parts(session)
+        is_new = session in self._not_begun
+        self._not_begun.discard(session)
         try:
-            return await getattr(self._handles[number], method).remote(*arguments)
+            result: CodeResult = await self._handles[number].serve.remote(name, code, is_new, self._take_ended(number))
         except KeyError as error:  # it was started anew, without its sessions
             raise ActorLost(f"code executor {number} died: {error}") from error
         except RayActorError as error:
             await until_alive(self._handles[number])
             raise ActorLost(f"code executor {number} died: {error}") from error
+        return result
+
+    async def close(self, session: str) -> None:
+        number, name = _parts(session)
+        self._num_open[number] -= 1
+        if session in self._not_begun:
+            self._not_begun.remove(session)
+            return
+        if not self._ended[number]:
+            asyncio.get_running_loop().call_later(TELL_S, self._tell_ended, number)
+        self._ended[number].append(name)
+
+    def _take_ended(self, number: int) -> list[str]:
+        ended, self._ended[number] = self._ended[number], []
+        return ended
+
+    def _tell_ended(self, number: int) -> None:
+        ended = self._take_ended(number)
+        if ended:
+            self._handles[number].close.remote(*ended)
+
+
+def _parts(session: str) -> tuple[int, str]:
+    number, _, name = session.partition(":")
+    return int(number), name

@@ -29,9 +29,10 @@ class ExecutorConfig(Section):
     A block has ``timeout_s`` of wall clock; ``max_output_chars`` of what it prints are shown, ``output_limit_mib`` ends its
     session. A session has ``memory_mib`` of data, ``session_cpu_s`` of CPU, ``scratch_mib`` and ``scratch_files`` in its
     own folder (below ``scratch_dir``, or the system's). ``max_sessions`` are alive at a time in an executor; those beyond
-    wait their turn and are rebuilt by running their earlier blocks again. ``spares`` are kept ready, unused. ``libraries`` are the
-    distributions (with what they depend on) that code may import; ``preload`` are the modules of them that every session has at once.
-    An executor that can't reach ``lowest_tier`` refuses to start. ``resources`` are custom Ray resources, to place executors.
+    wait their turn and are rebuilt by running their earlier blocks again, as are those that rested for ``idle_s`` seconds.
+    ``spares`` are kept ready, unused. ``libraries`` are the distributions (with what they depend on) that code may import;
+    ``preload`` are the modules of them that every session has at once. An executor that can't reach ``lowest_tier`` refuses
+    to start. ``resources`` are custom Ray resources, to place executors.
     """
 
     num_executors: int = Field(default=1, ge=1)
@@ -46,6 +47,7 @@ class ExecutorConfig(Section):
     scratch_files: int = Field(default=4096, ge=0)
     scratch_dir: str | None = None
     max_sessions: int = Field(default=256, ge=1, le=4096)
+    idle_s: float = Field(default=300, gt=0)
     spares: int = Field(default=1, ge=0)
     libraries: tuple[str, ...] = ("numpy", "sympy", "scipy", "mpmath")
     preload: tuple[str, ...] = ("numpy", "sympy", "mpmath", "scipy.optimize", "scipy.integrate")

@@ -16,6 +16,7 @@ import resource
 import sys
 import tempfile
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -113,11 +114,12 @@ class CodeRunner(Protocol):
 
 @dataclass
 class _Session:
-    """``history`` are the blocks that can be run again; ``lost`` says that they must be."""
+    """``history`` are the blocks that can be run again; ``lost`` says that they must be; ``used``: when a block last began."""
 
     process: SessionProcess | None = None
     history: list[str] = field(default_factory=list)
     lost: bool = False
+    used: float = 0.0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -141,6 +143,7 @@ class CodeExecutor:
         self._canaries: Canaries | None = None
         self._spares: list[SessionProcess] = []
         self._refilling: asyncio.Task[None] | None = None
+        self._resting: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """Start the fork server and find out how well it isolates, once; the finding in words."""
@@ -174,16 +177,22 @@ class CodeExecutor:
                 return self._refused("the session was closed")
             return await self._run(session, live, code)
 
-    async def begin(self, session: str, code: str) -> CodeResult:
-        """Open a session under the caller's name for it and run its first block: one call where each is a journey."""
+    async def serve(self, session: str, code: str, is_new: bool, ended: Sequence[str]) -> CodeResult:
+        """Close the sessions that ``ended``, open this one under the caller's name if it is new, and run the block.
+
+        One call for callers to whom each is a journey.
+        """
         await self.start()
-        self._sessions[session] = _Session()
+        await self.close(*ended)
+        if is_new:
+            self._sessions[session] = _Session()
         return await self.run(session, code)
 
-    async def close(self, session: str) -> None:
-        live = self._sessions.pop(session, None)
-        if live is not None:
-            self._let_go(session, live)
+    async def close(self, *sessions: str) -> None:
+        for session in sessions:
+            live = self._sessions.pop(session, None)
+            if live is not None:
+                self._let_go(session, live)
 
     async def state(self) -> ExecutorState:
         """For those who watch."""
@@ -197,11 +206,11 @@ class CodeExecutor:
         )
 
     async def shutdown(self) -> None:
-        for session in list(self._sessions):
-            await self.close(session)
-        if self._refilling is not None:
-            self._refilling.cancel()
-            await asyncio.gather(self._refilling, return_exceptions=True)
+        await self.close(*self._sessions)
+        helpers = [helper for helper in (self._refilling, self._resting) if helper is not None]
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
         while self._spares:
             self._spares.pop().close()
         if self._server is not None:
@@ -257,11 +266,14 @@ class CodeExecutor:
 
     async def _revive(self, name: str, session: _Session) -> int:
         """Make sure that the session has a process with its names in it; how many blocks were run again for that."""
+        session.used = asyncio.get_running_loop().time()
         if session.process is not None and session.process.alive:
             self._live.move_to_end(name)
             return 0
         self._let_go(name, session)
         session.process = self._live[name] = process = await self._new_process()
+        if self._resting is None:
+            self._resting = asyncio.create_task(self._end_idle())
         while len(self._live) > self._config.max_sessions and self._make_room(name):
             pass
         if not session.lost:
@@ -309,6 +321,16 @@ class CodeExecutor:
             raise
         process.close()
         raise OSError("a session did not come up with the layers that it must have")
+
+    async def _end_idle(self) -> None:
+        """End processes that have rested for too long: their caller may be dead."""
+        while True:
+            await asyncio.sleep(self._config.idle_s / 4)
+            long_ago = asyncio.get_running_loop().time() - self._config.idle_s
+            for name in list(self._live):
+                session = self._sessions.get(name)
+                if session is not None and not session.turn.locked() and session.used < long_ago:
+                    self._let_go(name, session)
 
     def _make_room(self, keep: str) -> bool:
         """End the process that has rested longest; its session is rebuilt when its next block comes. False if all are at work."""

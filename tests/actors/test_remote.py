@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actors import remote
 from actors.code_executor import CodeRefused, CodeResult, CodeStatus
 from actors.code_turns import CodeTurn, write_with_code
 from actors.engine import Completion, Finish, Request, Sampling, Turn
@@ -16,11 +17,11 @@ from actors.remote import RemoteExecutors
 class Method:
     """Notes its calls; can be awaited or not, as a Ray call can."""
 
-    def __init__(self, name: str, calls: list[str]) -> None:
+    def __init__(self, name: str, calls: list[tuple[Any, ...]]) -> None:
         self._name, self._calls = name, calls
 
-    def remote(self, *_: Any) -> asyncio.Future[CodeResult]:
-        self._calls.append(self._name)
+    def remote(self, *arguments: Any) -> asyncio.Future[CodeResult]:
+        self._calls.append((self._name, *arguments))
         answer: asyncio.Future[CodeResult] = asyncio.get_running_loop().create_future()
         answer.set_result(CodeResult(status=CodeStatus.OK, text=self._name))
         return answer
@@ -30,8 +31,8 @@ class Actor:
     """What a handle to a CodeExecutor looks like."""
 
     def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.begin, self.run, self.close = (Method(name, self.calls) for name in ("begin", "run", "close"))
+        self.calls: list[tuple[Any, ...]] = []
+        self.serve, self.close = (Method(name, self.calls) for name in ("serve", "close"))
 
 
 def test_sessions_go_to_the_executor_with_the_fewest() -> None:
@@ -48,18 +49,29 @@ def test_sessions_go_to_the_executor_with_the_fewest() -> None:
     assert numbers == ["0", "1", "2", "0", "1", "2", "1", "1"]
 
 
-def test_an_executor_hears_of_a_session_with_its_first_block() -> None:
+def test_an_executor_hears_of_a_session_with_a_block_and_of_the_last_end_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "TELL_S", 0.01)
     actor = Actor()
 
-    async def run() -> None:
+    async def run() -> tuple[str, str]:
         runner = RemoteExecutors([actor])
-        unused, used = await runner.open(), await runner.open()
-        assert [(await runner.run(used, "1")).text, (await runner.run(used, "2")).text] == ["begin", "run"]
-        await runner.close(used)
+        unused, first, second = [await runner.open() for _ in range(3)]
+        await runner.run(first, "1")
+        await runner.run(first, "2")
+        await runner.close(first)
         await runner.close(unused)
+        await runner.run(second, "3")
+        await runner.close(second)
+        await asyncio.sleep(0.1)
+        return first.removeprefix("0:"), second.removeprefix("0:")
 
-    asyncio.run(run())
-    assert actor.calls == ["begin", "run", "close"]
+    first, second = asyncio.run(run())
+    assert actor.calls == [
+        ("serve", first, "1", True, []),
+        ("serve", first, "2", False, []),
+        ("serve", second, "3", True, [first]),
+        ("close", second),
+    ]
 
 
 def test_a_refused_block_is_no_output() -> None:

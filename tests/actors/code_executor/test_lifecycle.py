@@ -90,6 +90,26 @@ def test_a_killed_fork_server_is_replaced_and_sessions_go_on() -> None:
     asyncio.run(run())
 
 
+def test_a_session_that_rests_for_long_gives_its_process_back() -> None:
+    async def run() -> None:
+        code = CodeExecutor(ExecutorConfig(**SMALL, idle_s=0.2))  # type: ignore[arg-type]
+        try:
+            session = await code.open()
+            await code.run(session, "x = 5")
+            assert (await code.state()).num_processes == 1
+            for _ in range(100):
+                if (await code.state()).num_processes == 0:
+                    break
+                await asyncio.sleep(0.05)
+            assert (await code.state()).num_processes == 0
+            result = await code.run(session, "print(x)")
+            assert (result.text, result.num_replayed) == ("5", 1)
+        finally:
+            await code.shutdown()
+
+    asyncio.run(run())
+
+
 def test_a_fork_server_that_can_not_be_started_any_more_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> ForkServer:
         raise ServerDied("no more")
