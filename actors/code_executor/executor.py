@@ -15,6 +15,7 @@ import os
 import resource
 import sys
 import tempfile
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -31,9 +32,9 @@ from actors.code_executor.session_process import ALIVE_AFTER, Ending, Raw, Sessi
 
 BYTES_A_CHARACTER = 4
 FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_STARTS = 0.2, 5.0, 6
+FORGOTTEN_AFTER = 10
+"""Times ``idle_s``: a session unused for so long belongs to nobody any more."""
 SPAWN_TRIES = 3
-UNWATCHED_S = 0.005
-"""A block this short can't fill a disk; a longer one is measured at its end, if not before."""
 DESCRIPTORS = 5
 
 
@@ -60,6 +61,10 @@ STATUS = {
 }
 
 
+class HistoryLost(RuntimeError):
+    """The earlier blocks of a session did not run again as they had: its names are gone."""
+
+
 class CodeRefused(RuntimeError):
     """A block was not run, for no fault of its own; the row can be tried again."""
 
@@ -69,7 +74,8 @@ class CodeResult:
     """``text`` is what the model sees: what was printed and, after an error, the error's type and message.
 
     ``wall_s`` and ``cpu_s`` are this block's, ``peak_mib`` the session's (libraries included). ``state_kept``: the names
-    of this block are there for the next. ``num_replayed`` earlier blocks were run again before this one, after a kill.
+    of this block and those before are there for the next. ``num_replayed`` earlier blocks were run again before this one, after
+    a kill; if they could not be, this block ran without their names, and ``state_kept`` is false.
     ``tier`` is the isolation it ran in.
     """
 
@@ -114,12 +120,12 @@ class CodeRunner(Protocol):
 
 @dataclass
 class _Session:
-    """``history`` are the blocks that can be run again; ``lost`` says that they must be; ``used``: when a block last began."""
+    """``history`` are the blocks that can be run again, and their seconds; ``lost`` says that they must be; ``used``: when last."""
 
     process: SessionProcess | None = None
-    history: list[str] = field(default_factory=list)
+    history: list[tuple[str, float]] = field(default_factory=list)
     lost: bool = False
-    used: float = 0.0
+    used: float = field(default_factory=time.monotonic)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -173,19 +179,21 @@ class CodeExecutor:
     async def run(self, session: str, code: str) -> CodeResult:
         live = self._sessions[session]
         async with live.turn, self._running:
-            if session not in self._sessions:
-                return self._refused("the session was closed")
-            return await self._run(session, live, code)
+            try:
+                return await self._run(session, live, code)
+            finally:
+                if session not in self._sessions:  # closed meanwhile
+                    self._let_go(session, live)
 
     async def serve(self, session: str, code: str, is_new: bool, ended: Sequence[str]) -> CodeResult:
         """Close the sessions that ``ended``, open this one under the caller's name if it is new, and run the block.
 
         One call for callers to whom each is a journey.
         """
-        await self.start()
         await self.close(*ended)
         if is_new:
             self._sessions[session] = _Session()
+        await self.start()
         return await self.run(session, code)
 
     async def close(self, *sessions: str) -> None:
@@ -217,10 +225,18 @@ class CodeExecutor:
             await self._server.close()
 
     async def _run(self, name: str, session: _Session, code: str) -> CodeResult:
-        num_replayed = 0
+        num_replayed, forgot = 0, False
         for _ in range(SPAWN_TRIES):
+            if name not in self._sessions:
+                return self._refused("the session was closed")
             try:
                 num_replayed = await self._revive(name, session)
+            except HistoryLost:
+                self._let_go(name, session)
+                session.history.clear()
+                session.lost, forgot = False, True
+                refusal = self._refused("its earlier blocks could not be run again")
+                continue
             except (ServerDied, OSError) as error:
                 self._let_go(name, session)
                 refusal = self._refused(str(error))
@@ -231,7 +247,7 @@ class CodeExecutor:
                 self._let_go(name, session)  # not the code's doing: the fork server took the session along
                 refusal = self._refused("the fork server died")
                 continue
-            return self._finish(name, session, code, raw, num_replayed)
+            return self._finish(name, session, code, raw, num_replayed, forgot)
         return refusal
 
     async def _server_answers(self) -> bool:
@@ -252,7 +268,7 @@ class CodeExecutor:
             limit_bytes=int(self._config.output_limit_mib * (1 << 20)),
             over_quota=partial(self._over_quota, process.number),
         )
-        if raw.ending in ALIVE_AFTER and raw.wall_s > UNWATCHED_S:
+        if raw.ending in ALIVE_AFTER:
             with contextlib.suppress(ServerDied, TimeoutError):
                 if await self._over_quota(process.number):
                     process.kill(Ending.SCRATCH_LIMIT)
@@ -266,28 +282,32 @@ class CodeExecutor:
 
     async def _revive(self, name: str, session: _Session) -> int:
         """Make sure that the session has a process with its names in it; how many blocks were run again for that."""
-        session.used = asyncio.get_running_loop().time()
+        session.used = time.monotonic()
         if session.process is not None and session.process.alive:
             self._live.move_to_end(name)
             return 0
         self._let_go(name, session)
-        session.process = self._live[name] = process = await self._new_process()
+        process = await self._new_process()
+        if name not in self._sessions:
+            process.close()
+            raise OSError("the session was closed")
+        session.process = self._live[name] = process
         if self._resting is None:
             self._resting = asyncio.create_task(self._end_idle())
         while len(self._live) > self._config.max_sessions and self._make_room(name):
             pass
         if not session.lost:
             return 0
-        session.lost = False
-        replayed = 0
-        budget = 2 * self._config.timeout_s
-        for block in session.history:
+        budget = min(self._config.session_cpu_s, self._config.timeout_s + 2 * sum(seconds for _, seconds in session.history))
+        for block, _ in session.history:
             raw = await self._run_raw(process, block)
             budget -= raw.wall_s
-            replayed += 1
+            if raw.ending is Ending.DIED and not await self._server_answers():
+                raise ServerDied("the fork server died")
             if raw.ending not in ALIVE_AFTER or budget < 0:
-                raise OSError("the earlier blocks can't be run again in time")
-        return replayed
+                raise HistoryLost
+        session.lost = False
+        return len(session.history)
 
     async def _new_process(self) -> SessionProcess:
         """A spare if there is one, else one forked now; another spare is begun."""
@@ -326,10 +346,13 @@ class CodeExecutor:
         """End processes that have rested for too long: their caller may be dead."""
         while True:
             await asyncio.sleep(self._config.idle_s / 4)
-            long_ago = asyncio.get_running_loop().time() - self._config.idle_s
-            for name in list(self._live):
-                session = self._sessions.get(name)
-                if session is not None and not session.turn.locked() and session.used < long_ago:
+            now = time.monotonic()
+            for name, session in list(self._sessions.items()):
+                if session.turn.locked():
+                    continue
+                if now - session.used > FORGOTTEN_AFTER * self._config.idle_s:
+                    await self.close(name)
+                elif now - session.used > self._config.idle_s:
                     self._let_go(name, session)
 
     def _make_room(self, keep: str) -> bool:
@@ -366,10 +389,10 @@ class CodeExecutor:
             session.process = None
             session.lost = bool(session.history)
 
-    def _finish(self, name: str, session: _Session, code: str, raw: Raw, num_replayed: int) -> CodeResult:
+    def _finish(self, name: str, session: _Session, code: str, raw: Raw, num_replayed: int, forgot: bool) -> CodeResult:
         alive = raw.ending in ALIVE_AFTER
         if raw.ending is Ending.OK:
-            session.history.append(code)
+            session.history.append((code, raw.wall_s))
         if not alive:
             self._let_go(name, session)
         return CodeResult(
@@ -379,7 +402,7 @@ class CodeExecutor:
             wall_s=raw.wall_s,
             cpu_s=raw.cpu_s,
             peak_mib=raw.peak_mib,
-            state_kept=alive,
+            state_kept=alive and not forgot,
             num_replayed=num_replayed,
             tier=self._isolation.tier if self._isolation is not None else Tier.NONE,
         )

@@ -29,7 +29,7 @@ INSIDE = Path(__file__).with_name("inside")
 START_S = 60.0
 SPAWN_S = 20.0
 LARGEST_PACKET = 1 << 16
-FIRST_UID = 700_000
+FIRST_UID, UIDS_A_SERVER = 700_000, 10_000
 STACK_KIB = 65_536
 LARGE_PAGES = "/sys/kernel/mm/transparent_hugepage"
 """Where the C library looks whether there are any; sessions can't."""
@@ -134,33 +134,32 @@ class ForkServer:
         number = self._next
         self._next += 1
         uid = self._take_uid(number) if self.surroundings.private_uids else None
-        command_read, command_write = os.pipe2(os.O_CLOEXEC)
-        result_read, result_write = os.pipe2(os.O_CLOEXEC)
-        output_read, output_write = os.pipe2(os.O_CLOEXEC)
-        theirs = (command_read, result_write, output_write)
-        ours = (command_write, result_read, output_read)
-        answer: asyncio.Future[tuple[int, int]] = self._loop.create_future()
-        self._spawning[number] = answer
-        try:
-            self._send({"do": "spawn", "id": number, "uid": uid}, theirs)
-            pid, pidfd = await asyncio.wait_for(answer, SPAWN_S)
-        except BaseException as error:
-            for descriptor in ours:
-                os.close(descriptor)
-            if isinstance(error, TimeoutError):
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            command_read, commands = _pipe(theirs, ours)
+            results, result_write = _pipe(ours, theirs)
+            output, output_write = _pipe(ours, theirs)
+            answer: asyncio.Future[tuple[int, int]] = self._loop.create_future()
+            self._spawning[number] = answer
+            try:
+                self._send({"do": "spawn", "id": number, "uid": uid}, (command_read, result_write, output_write))
+                pid, pidfd = await asyncio.wait_for(answer, SPAWN_S)
+            except TimeoutError as error:
+                self._lost("it does not answer")  # so that another is started
                 raise ServerDied("the fork server does not answer") from error
-            raise
-        finally:
-            self._spawning.pop(number, None)
-            for descriptor in theirs:
-                os.close(descriptor)
-        return SessionProcess(number=number, pid=pid, pidfd=pidfd, commands=ours[0], results=ours[1], output=ours[2], uid=uid)
+            except BaseException:
+                if answer.done() and not answer.cancelled() and answer.exception() is None:
+                    os.close(answer.result()[1])
+                raise
+            finally:
+                self._spawning.pop(number, None)
+            ours.pop_all()
+        return SessionProcess(number=number, pid=pid, pidfd=pidfd, commands=commands, results=results, output=output, uid=uid)
 
     async def measure(self, number: int) -> tuple[int, int]:
         """Bytes and entries in a session's scratch folder."""
         if number not in self._measuring:
-            self._measuring[number] = self._loop.create_future()
             self._send({"do": "measure", "id": number})
+            self._measuring[number] = self._loop.create_future()
         return await asyncio.wait_for(asyncio.shield(self._measuring[number]), SPAWN_S)
 
     async def close(self) -> None:
@@ -211,8 +210,8 @@ class ForkServer:
             if waiting is None or waiting.done():
                 for descriptor in descriptors:  # nobody waits: its pipes are closed, so that it ends by itself
                     os.close(descriptor)
-            elif "error" in message:
-                waiting.set_exception(OSError(message["error"]))
+            elif "error" in message or not descriptors:
+                waiting.set_exception(OSError(message.get("error", "no descriptor is free")))
             else:
                 waiting.set_result((message["pid"], descriptors[0]))
         elif "measured" in message:
@@ -224,7 +223,8 @@ class ForkServer:
 
     def _take_uid(self, number: int) -> int:
         """A user id that no living session has."""
-        uid = self._free_uids.pop() if self._free_uids else FIRST_UID + len(self._uids)
+        first = FIRST_UID + os.getpid() % 100_000 * UIDS_A_SERVER  # another executor on this host has others
+        uid = self._free_uids.pop() if self._free_uids else first + len(self._uids)
         self._uids[number] = uid
         return uid
 
@@ -241,6 +241,14 @@ class ForkServer:
                 waiting.set_exception(error)
                 waiting.exception()  # so that nobody is told of one that nobody waits for
         self._loop.run_in_executor(None, self._process.wait)
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe whose ends are closed by their owners."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    reader.callback(os.close, read)
+    writer.callback(os.close, write)
+    return read, write
 
 
 def _environment() -> dict[str, str]:

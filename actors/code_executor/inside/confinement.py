@@ -24,11 +24,16 @@ LAYERS = ("limits", "uid", "capabilities", "no_new_privs", "landlock", "seccomp"
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one session: bytes of data, seconds of CPU, bytes of one file, threads (only where the user id is its own)."""
+    """Of one session: bytes of data, seconds of CPU, bytes of one file, threads.
+
+    Threads are counted by user id: ``num_threads`` for a session with one of its own, ``shared_threads`` for all that run under the
+    fork server's.
+    """
 
     memory_bytes: int
     cpu_s: int
     file_bytes: int
+    shared_threads: int
     num_threads: int = 64
 
     @property
@@ -99,9 +104,8 @@ class Confinement:
             (resource.RLIMIT_CORE, 0),
             (resource.RLIMIT_MEMLOCK, 0),
             (resource.RLIMIT_MSGQUEUE, 0),
+            (resource.RLIMIT_NPROC, limits.num_threads if private_uid else limits.shared_threads),
         ]
-        if private_uid:
-            values.append((resource.RLIMIT_NPROC, limits.num_threads))
         for which, value in values:
             hard = resource.getrlimit(which)[1]
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)

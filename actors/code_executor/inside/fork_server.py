@@ -36,6 +36,8 @@ from .scratch import own_folder, remove_tree, usage
 from .session import COMMANDS, RESULTS, serve
 
 LARGEST_PACKET = 1 << 16
+SHARED_THREADS = 1024
+"""Of all sessions together, where they have no user id of their own."""
 
 
 def main() -> None:
@@ -63,7 +65,7 @@ class Server:
         missing = preload(settings["preload"])
         self._confinement = Confinement(
             machine=settings["machine"],
-            limits=Limits(**settings["limits"]),
+            limits=Limits(**settings["limits"], shared_threads=threads_of_this_user() + SHARED_THREADS),
             readable=[*settings["readable"], *settings["libraries"].values(), libraries],
             devices=settings["devices"],
             skip=settings["skip"],
@@ -101,6 +103,9 @@ class Server:
             for pid, _ in self._sessions.values():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):  # nobody is at work any more where the folders are removed
+                while True:
+                    os.wait()
 
     def _tell(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
@@ -189,8 +194,24 @@ class Server:
             number = self._ids.pop(pid, None)
             if number is not None:
                 _, scratch = self._sessions.pop(number)
-                remove_tree(scratch)
+                self._remove(scratch)
                 self._tell({"exited": number, "status": os.waitstatus_to_exitcode(status)})
+
+    def _remove(self, scratch: str) -> None:
+        """An empty folder here, any other in a process of its own: there may be much in it, and others wait to be served."""
+        try:
+            os.rmdir(scratch)
+        except OSError:
+            try:
+                if os.fork() == 0:
+                    try:
+                        self._control.close()
+                        os.nice(10)
+                        remove_tree(scratch)
+                    finally:
+                        os._exit(0)
+            except OSError:
+                remove_tree(scratch)
 
 
 def preload(modules: list[str]) -> list[str]:
@@ -215,6 +236,16 @@ def preload(modules: list[str]) -> list[str]:
         numpy.fft.fft([1.0, 2.0])
         numpy.linalg.solve([[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0])
     return missing
+
+
+def threads_of_this_user() -> int:
+    """Those that are there already; none are seen from inside a process namespace, where none count."""
+    number = 0
+    for pid in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        with contextlib.suppress(OSError):
+            if pid.isdecimal() and os.stat(f"/proc/{pid}").st_uid == os.geteuid():
+                number += len(os.listdir(f"/proc/{pid}/task"))
+    return number
 
 
 def look_outside(canaries: dict[str, Any]) -> dict[str, bool]:

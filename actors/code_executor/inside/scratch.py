@@ -12,14 +12,20 @@ import tempfile
 
 PREFIX = "genprm-code-"
 LOCK = "lock"
+DEEPEST, MOST_COUNTED, MOST_COUNTED_FOLDERS = 32, 100_000, 200
+UNCOUNTED = 1 << 40
+"""More entries than any quota allows."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def own_folder(parent: str) -> str:
     """A new folder, locked as long as this process lives, so that ``sweep`` knows a stale one when it sees it."""
-    folder = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
+    folder = tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent)  # not yet a name that is swept
     lock = os.open(os.path.join(folder, LOCK), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    return folder
+    final = os.path.join(parent, os.path.basename(folder)[1:])
+    os.rename(folder, final)
+    return final
 
 
 def sweep(parent: str) -> None:
@@ -47,21 +53,40 @@ def _remove_if_stale(folder: str) -> None:
 
 
 def usage(folder: str) -> tuple[int, int]:
-    """Bytes and entries below a folder; what can't be entered counts as one entry."""
+    """Bytes and entries below a folder; UNCOUNTED entries where it is too deep or too large, or has a folder that can't be entered.
+
+    Goes by descriptors and follows no link, so that nobody at work in it can lead it elsewhere.
+    """
     size = files = 0
-    pending = [folder]
-    while pending and files < 100_000:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    files += 1
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    else:
-                        with contextlib.suppress(OSError):
-                            size += entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError:
-            continue
+    try:
+        pending = [(os.open(folder, _FOLDER), 0)]
+    except OSError:
+        return 0, UNCOUNTED
+    try:
+        while pending:
+            descriptor, depth = pending.pop()
+            try:
+                if depth > DEEPEST:
+                    return size, UNCOUNTED
+                with os.scandir(descriptor) as entries:
+                    for entry in entries:
+                        files += 1
+                        if files > MOST_COUNTED or len(pending) > MOST_COUNTED_FOLDERS:
+                            return size, UNCOUNTED
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append((os.open(entry.name, _FOLDER, dir_fd=descriptor), depth + 1))
+                        else:
+                            with contextlib.suppress(FileNotFoundError):
+                                size += entry.stat(follow_symlinks=False).st_blocks * 512
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            finally:
+                os.close(descriptor)
+    except OSError:
+        return size, UNCOUNTED
+    finally:
+        for descriptor, _ in pending:
+            os.close(descriptor)
     return size, files
 
 

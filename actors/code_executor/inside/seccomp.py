@@ -32,12 +32,12 @@ FREE = (
     "faccessat", "faccessat2", "pipe", "pipe2", "sched_yield", "msync", "mincore", "dup", "dup2", "dup3", "pause", "nanosleep",
     "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "time", "times", "getitimer", "setitimer", "alarm", "getpid",
     "gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups", "getpgrp", "getpgid",
-    "getsid", "exit", "exit_group", "wait4", "waitid", "uname", "flock", "fsync", "fdatasync", "ftruncate", "fallocate", "fadvise64",
+    "getsid", "exit", "exit_group", "wait4", "waitid", "uname", "flock", "fsync", "fdatasync", "ftruncate", "fadvise64",
     "getdents64", "getcwd", "chdir", "fchdir", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat",
     "symlink", "symlinkat", "readlink", "readlinkat", "umask", "getrlimit", "getrusage", "sysinfo", "capget", "getpriority",
     "sched_getaffinity", "sched_getparam", "sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min", "getcpu",
     "set_tid_address", "set_robust_list", "restart_syscall", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2",
-    "eventfd", "eventfd2", "timerfd_create", "recvfrom", "shutdown", "getsockname", "getrandom", "membarrier", "rseq", "close_range",
+    "eventfd", "eventfd2", "timerfd_create", "shutdown", "getsockname", "getrandom", "membarrier", "rseq", "close_range",
 )  # fmt: skip
 """Allowed whatever the arguments; files are Landlock's business."""
 
@@ -61,6 +61,9 @@ F_SETFL, O_ASYNC = 4, 0x2000
 IOCTL_REQUESTS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 PRCTL_OPTIONS = (3, 15, 16, 21, 39)
 O_ACCMODE, O_TRUNC = 3, 0x200
+SIGCONT = 18
+"""Sent often enough it undoes the stop in which a session waits for its next block."""
+MSG_OOB = 1
 AF_UNIX, SOCK_STREAM = 1, 1
 
 
@@ -104,10 +107,11 @@ def _fcntl() -> list[Instruction]:
 
 
 def _open(flags_argument: int) -> list[Instruction]:
-    """No truncation by an open for reading, which Landlock before ABI 3 lets through."""
+    """No truncation by an open for reading, nor by one for neither reading nor writing: Landlock before ABI 3 lets both through."""
     flags = _low(flags_argument)
     truncates = [flags, (JUMP_ANY_BIT, 0, 1, O_TRUNC), _return(DENY), _return(ALLOW)]
-    return [flags, (AND, 0, 0, O_ACCMODE), (JUMP_EQUAL, 0, len(truncates), 0), *truncates, _return(ALLOW)]
+    mode = [flags, (AND, 0, 0, O_ACCMODE)]
+    return [*mode, *_if_equal(O_ACCMODE, DENY), (JUMP_EQUAL, 0, len(truncates), 0), *truncates, _return(ALLOW)]
 
 
 def _socketpair() -> list[Instruction]:
@@ -115,6 +119,15 @@ def _socketpair() -> list[Instruction]:
         _low(0), (JUMP_EQUAL, 1, 0, AF_UNIX), _return(DENY),
         _low(1), (AND, 0, 0, 0xF), *_if_equal(SOCK_STREAM, ALLOW), _return(DENY),
     ]  # fmt: skip
+
+
+def _own_signal(pid: int, signal_argument: int) -> list[Instruction]:
+    """A signal to this process, if it is not the one that lets it go on."""
+    return [_low(signal_argument), *_if_equal(SIGCONT, DENY), *_own_process(pid)]
+
+
+def _not_out_of_band(flags_argument: int) -> list[Instruction]:
+    return [_low(flags_argument), (JUMP_ANY_BIT, 0, 1, MSG_OOB), _return(DENY)]
 
 
 def _own_process(pid: int) -> list[Instruction]:
@@ -129,10 +142,11 @@ def _conditional(pid: int) -> dict[str, Callable[[], list[Instruction]]]:
         "prctl": lambda: _one_of(0, PRCTL_OPTIONS),
         "open": lambda: _open(1),
         "openat": lambda: _open(2),
-        "kill": lambda: _own_process(pid),
-        "tgkill": lambda: _own_process(pid),
+        "kill": lambda: _own_signal(pid, 1),
+        "tgkill": lambda: _own_signal(pid, 2),
         "socketpair": _socketpair,
-        "sendto": lambda: [*_is_null(4), _return(ALLOW)],
+        "sendto": lambda: [*_not_out_of_band(3), *_is_null(4), _return(ALLOW)],
+        "recvfrom": lambda: [*_not_out_of_band(3), _return(ALLOW)],
         "prlimit64": lambda: [*_is_null(2), *_own_process(0)],
     }
 

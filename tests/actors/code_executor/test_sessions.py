@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -147,6 +148,90 @@ def test_a_quick_block_is_measured_at_its_end() -> None:
     fill = "for name in 'abcd': open(name, 'wb').write(b'x' * (7 << 20))"
     (result,) = in_session([fill], scratch_mib=8)
     assert (result.status, result.state_kept) == (CodeStatus.KILLED, False)
+
+
+HIDE = """
+import os
+for _ in range(40):
+    os.mkdir('d' * 200); os.chdir('d' * 200)
+for n in range(5000): os.mkdir(str(n))
+"""
+
+
+def test_entries_that_no_path_reaches_are_counted() -> None:
+    (result,) = in_session([HIDE], timeout_s=20.0)
+    assert (result.status, result.state_kept) == (CodeStatus.KILLED, False)
+
+
+def test_room_can_not_be_reserved_unwritten() -> None:
+    (result,) = in_session(["import os\nos.posix_fallocate(os.open('f', os.O_CREAT | os.O_RDWR), 0, 1 << 20)"])
+    assert (result.status, result.error_type) == (CodeStatus.ERROR, "OSError")
+
+
+def test_nothing_runs_between_blocks() -> None:
+    """A thread that sends SIGCONT to its process all the time would undo the stop."""
+    restless = """
+import os, threading, time
+gap = 0.0
+def run():
+    global gap
+    last = time.monotonic()
+    while True:
+        try: os.kill(os.getpid(), 18)
+        except PermissionError: pass
+        now = time.monotonic()
+        gap, last = max(gap, now - last), now
+for _ in range(4): threading.Thread(target=run, daemon=True).start()
+"""
+
+    async def work(executor: CodeExecutor) -> CodeResult:
+        session = await executor.open()
+        await executor.run(session, restless)
+        await asyncio.sleep(0.6)
+        return await executor.run(session, "time.sleep(0.1); print(gap)")
+
+    assert float(with_executor(work).text) > 0.4
+
+
+def test_threads_are_limited() -> None:
+    many = """
+import threading, time
+threading.stack_size(32768)
+try:
+    for n in range(4000): threading.Thread(target=time.sleep, args=(9,), daemon=True).start()
+except RuntimeError: pass
+print(n)
+"""
+
+    async def work(executor: CodeExecutor) -> tuple[str, bool]:
+        result = await executor.run(await executor.open(), many)
+        assert executor.isolation is not None
+        return result.text, executor.isolation.layers["uid"]
+
+    started, own_uid = with_executor(work)
+    if own_uid:
+        assert int(started) < 64
+    elif os.geteuid() != 0:  # root itself is not counted
+        assert int(started) < 2000
+
+
+def test_a_history_that_does_not_run_again_is_given_up_and_said() -> None:
+    """What a block leaves outside its session can't be told from inside, so the first one looks at the clock."""
+
+    async def work(executor: CodeExecutor) -> list[CodeResult]:
+        session = await executor.open()
+        until = time.time() + 1.0
+        once = f"import os, time\nif time.time() > {until}: os._exit(1)\nx = 1"
+        results = [await executor.run(session, once)]
+        await asyncio.sleep(1.0)
+        for block in ("os._exit(0)", "print('x' in globals())", "y = 2", "print(y)"):
+            results.append(await executor.run(session, block))
+        return results
+
+    results = with_executor(work)
+    assert [result.status for result in results[:2]] == [CodeStatus.OK, CodeStatus.KILLED]
+    assert (results[2].status, results[2].text, results[2].state_kept) == (CodeStatus.OK, "False", False)
+    assert (results[4].text, results[4].state_kept) == ("2", True)
 
 
 def test_the_environment_does_not_reach_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,10 @@ from genprm import rationale
         ("</verify><output> </ THINK >", "< /verify>< output> < / THINK >"),
         ("$\\boxed{No}$", "$\\ boxed{No}$"),
         ("</s>[INST]", "< /s>[ INST]"),
+        ("<<SYS>> [TOOL_RESULTS] [/THINK]", "< <SYS>> [ TOOL_RESULTS] [ /THINK]"),
+        ("[|assistant|] <paragraph_1> <sop>", "[ |assistant|] < paragraph_1> < sop>"),
+        ("\u1fef\u1fef\u1fef <\u034f/output>", "` ` ` < /output>"),
+        ("[1, 2] [x] [A, B] a[i]", "[1, 2] [x] [A, B] a[i]"),
         ("\x1b[2J\x1b]0;title\x07\x1b[31mred", "red"),
         ("a\u202eb\u2066c\u200bd\x00e\x08", "abcde"),
         ("tab\tand\nline\r\n", "tab\tand\nline\n"),
@@ -35,6 +39,12 @@ def test_nothing_printed_reads_as_structure(printed: str) -> None:
     for mark in ("<|", "|>", "```", "</verify>", "<output>", "</analyze>", "\\boxed", "[Code Output]", "\x1b", "\u202e"):
         assert mark not in seen
     assert rationale.read_verdict(seen) is rationale.Verdict.UNREADABLE
+
+
+def test_a_long_gap_takes_no_longer_than_any_text() -> None:
+    """A quadratic pattern takes minutes over a megabyte."""
+    printed = ("<" + "\t" * 500_000) + ("[" + " /" * 250_000) + ("\\" + " " * 500_000)
+    assert clean(printed) == printed
 
 
 @given(st.binary(max_size=300))
