@@ -74,7 +74,8 @@ def usage(folder: str) -> tuple[int, int]:
                         if files > MOST_COUNTED or len(pending) > MOST_COUNTED_FOLDERS:
                             return size, UNCOUNTED
                         if entry.is_dir(follow_symlinks=False):
-                            pending.append((os.open(entry.name, _FOLDER, dir_fd=descriptor), depth + 1))
+                            if _can_hold(entry):
+                                pending.append((os.open(entry.name, _FOLDER, dir_fd=descriptor), depth + 1))
                         else:
                             with contextlib.suppress(FileNotFoundError):
                                 size += entry.stat(follow_symlinks=False).st_blocks * 512
@@ -88,6 +89,11 @@ def usage(folder: str) -> tuple[int, int]:
         for descriptor, _ in pending:
             os.close(descriptor)
     return size, files
+
+
+def _can_hold(entry: os.DirEntry[str]) -> bool:
+    """Whether its maker could put anything into a folder; modes can't be changed by sessions."""
+    return entry.stat(follow_symlinks=False).st_mode & 0o300 == 0o300
 
 
 def remove_tree(folder: str) -> None:
