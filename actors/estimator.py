@@ -1,8 +1,14 @@
-"""The Monte Carlo estimator: counts how often a completer reaches the answer from every state (section 3.2.1, Eq. 8, 9)."""
+"""Monte Carlo estimators: count how often a completer reaches the answer from the states of a solution (section 3.2.1, Eq. 8, 9).
+
+Two ways of spending completions: what Eq. 9 says at every state, or a few everywhere and the rest where they are expected to tell
+most about the first error, as `genprm.smoothing` judges it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
@@ -12,79 +18,192 @@ from actors.grader import Grader
 from actors.policy import PolicyConfig
 from actors.section import Section
 from genprm import monte_carlo
-from genprm.records import Counts, EstimatedSolution, Solution
-from genprm.steps import FIRST_STEP_PREFILL, prefix_after
+from genprm.records import Counts, EstimatedSolution, Outcome, Solution
+from genprm.smoothing import Chain, Smoother, flat_prior
+from genprm.steps import prefix_after
 
 
-class EstimatorConfig(Section):
-    """Eq. 9: ``hard``, ``middle`` and ``easy`` completions a state; ``start`` for MC(s_1), which decides between them."""
+class PaperEstimatorConfig(Section):
+    """Eq. 9: ``hard``, ``middle`` and ``easy`` completions a state; ``start`` for MC(s_1), which decides between them.
 
+    ``top_up`` is an earlier run's directory: its counts are kept, and only what is missing is sampled.
+    """
+
+    type: Literal["paper"] = "paper"
     start: int = Field(default=64, ge=1)
     hard: int = Field(default=128, ge=1)
     middle: int = Field(default=64, ge=1)
     easy: int = Field(default=32, ge=1)
     sampling: Sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=2048)
+    top_up: str | None = None
 
 
-class Estimator:
-    """Completes partial solutions. MC(s_1) is sampled once a problem and shared by its solutions."""
+class ThriftyEstimatorConfig(Section):
+    """``start`` completions of the bare problem and ``first`` of every state; then ``batch`` at a time where they tell most, until the
+    first error is known with probability ``sureness`` or ``most`` a state (on average) are spent.
 
-    def __init__(self, *, engine: Engine, grader: Grader, prompts: PolicyConfig, config: EstimatorConfig, run_seed: int) -> None:
+    ``epsilon`` is the threshold of Eq. 11 that the sampling aims at. ``top_up``: as for the paper's estimator.
+    """
+
+    type: Literal["thrifty"] = "thrifty"
+    start: int = Field(default=32, ge=1)
+    first: int = Field(default=4, ge=1)
+    batch: int = Field(default=8, ge=1)
+    most: int = Field(default=64, ge=1)
+    sureness: float = Field(default=0.9, gt=0, le=1)
+    epsilon: float = 0.8
+    sampling: Sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=2048)
+    top_up: str | None = None
+
+
+EstimatorConfig = Annotated[PaperEstimatorConfig | ThriftyEstimatorConfig, Field(discriminator="type")]
+
+
+class OtherSteps(ValueError):
+    """The counts to be topped up belong to another solution."""
+
+
+class Completer(Protocol):
+    """Where completions come from: an engine, or, to compare estimators, known values."""
+
+    async def complete(self, solution: Solution, state: int, number: int, *, row_id: str, index: int) -> tuple[Counts, int]:
+        """How ``number`` completions from a state (0: the bare problem) ended, and their tokens."""
+        ...
+
+
+class EngineCompleter:
+    """Completes partial solutions with an engine, and grades what comes of them.
+
+    The completions depend on (run seed, row id, state, index) only.
+    """
+
+    def __init__(self, *, engine: Engine, grader: Grader, prompts: PolicyConfig, sampling: Sampling, run_seed: int) -> None:
         self._engine = engine
         self._grader = grader
         self._prompts = prompts
-        self._config = config
+        self._sampling = sampling
         self._run_seed = run_seed
-        self._starts: dict[str, asyncio.Task[tuple[Counts, int]]] = {}
 
-    async def estimate(self, solution: Solution) -> EstimatedSolution:
-        """Counts at every state, step by step, none sampled after a zero; the last step is checked, not sampled."""
-        first_of_problem = solution.problem_id not in self._starts
-        if first_of_problem:
-            self._starts[solution.problem_id] = asyncio.create_task(self._start(solution))
-        try:
-            start_counts, start_tokens = await self._starts[solution.problem_id]
-        except Exception:
-            self._starts.pop(solution.problem_id, None)
-            raise
-        config = self._config
-        k = monte_carlo.num_completions(monte_carlo.value(start_counts), config.hard, config.middle, config.easy)
-        step_counts: list[Counts] = []
-        num_completions = start_counts.trials if first_of_problem else 0
-        num_tokens = start_tokens if first_of_problem else 0
-        last = len(solution.steps) - 1
-        for index in range(len(solution.steps)):
-            if step_counts and step_counts[-1].correct == 0:
-                step_counts.append(Counts())
-            elif index == last:
-                step_counts.append(Counts.of_outcomes([solution.outcome]))
-            else:
-                prefix = prefix_after(solution.steps[: index + 1])
-                counts, tokens = await self._sample(solution, prefix, k, solution.id, f"state {index + 1}")
-                step_counts.append(counts)
-                num_completions += counts.trials
-                num_tokens += tokens
-        row = {name: getattr(solution, name) for name, _ in Solution.FIELDS}
-        return EstimatedSolution(
-            **row,
-            start_counts=start_counts,
-            step_counts_S=tuple(step_counts),
-            num_completions=num_completions,
-            num_tokens=num_tokens,
-        )
-
-    async def _start(self, solution: Solution) -> tuple[Counts, int]:
-        return await self._sample(solution, FIRST_STEP_PREFILL, self._config.start, solution.problem_id, "start")
-
-    async def _sample(self, solution: Solution, prefix: str, k: int, row_id: str, purpose: str) -> tuple[Counts, int]:
+    async def complete(self, solution: Solution, state: int, number: int, *, row_id: str, index: int) -> tuple[Counts, int]:
         request = Request(
             turns=(self._prompts.ask(solution.problem),),
-            prefix=prefix,
-            sampling=self._config.sampling,
-            seed=derive_seed(self._run_seed, row_id, purpose),
-            n=k,
+            prefix=prefix_after(solution.steps[:state]),
+            sampling=self._sampling,
+            seed=derive_seed(self._run_seed, row_id, f"state {state}" if state else "start", index),
+            n=number,
         )
         completions = await self._engine.generate(request)
         grades = await self._grader.grade_all(completions, solution.answer)
         counts = Counts.of_outcomes([grade.outcome for grade in grades])
         return counts, sum(completion.num_tokens for completion in completions)
+
+
+class States:
+    """The states of one solution but the last, [T] of them: their counts so far, and what was sampled for them in this run."""
+
+    def __init__(self, completer: Completer, solution: Solution, counts_T: Sequence[Counts], *, row_id: str) -> None:
+        self.solution = solution
+        self.counts_T = list(counts_T)
+        self.tokens_T = [0] * len(self.counts_T)
+        self.num_completions = 0
+        self._completer = completer
+        self._row_id = row_id
+
+    async def sample_up_to(self, state: int, trials: int) -> None:
+        """Sample what is missing of ``trials`` completions at a state (0: the bare problem)."""
+        before = self.counts_T[state].trials
+        if before >= trials:
+            return
+        counts, tokens = await self._completer.complete(self.solution, state, trials - before, row_id=self._row_id, index=before)
+        self.counts_T[state] += counts
+        self.tokens_T[state] += tokens
+        self.num_completions += counts.trials
+
+
+class Estimator:
+    """Counts at the states of solutions. ``known`` are estimates of an earlier run, by solution id, to go on from.
+
+    The bare problem is sampled once for all solutions of a problem; what that costs is written to the first of them, ``<problem>/s0``.
+    """
+
+    def __init__(
+        self,
+        *,
+        completer: Completer,
+        config: PaperEstimatorConfig | ThriftyEstimatorConfig,
+        known: Mapping[str, EstimatedSolution] | None = None,
+    ) -> None:
+        self._completer = completer
+        self._num_start = config.start
+        self._spend: Callable[[States], Awaitable[None]] = (
+            PaperSpending(config) if isinstance(config, PaperEstimatorConfig) else ThriftySpending(config)
+        )
+        self._known = known or {}
+        self._starts: dict[str, asyncio.Task[States]] = {}
+
+    async def estimate(self, solution: Solution) -> EstimatedSolution:
+        """The counts of a solution; OtherSteps if those to be topped up are not its own."""
+        known = self._known.get(solution.id)
+        if known is not None and known.steps != solution.steps:
+            raise OtherSteps(f"estimates.top_up: {solution.id} has other steps there; name a run that has the same solutions")
+        if solution.problem_id not in self._starts:
+            self._starts[solution.problem_id] = asyncio.create_task(self._start(solution, known))
+        try:
+            start = await self._starts[solution.problem_id]
+        except Exception:
+            self._starts.pop(solution.problem_id, None)
+            raise
+        later = known.step_counts_S[:-1] if known is not None else [Counts()] * (len(solution.steps) - 1)
+        states = States(self._completer, solution, [*start.counts_T, *later], row_id=solution.id)
+        await self._spend(states)
+        pays_start = solution.id == f"{solution.problem_id}/s0"
+        tokens_T = (pays_start * start.tokens_T[0], *states.tokens_T[1:])
+        return EstimatedSolution(
+            **{name: getattr(solution, name) for name, _ in Solution.FIELDS},
+            start_counts=states.counts_T[0],
+            step_counts_S=(*states.counts_T[1:], Counts.of_outcomes([solution.outcome])),
+            num_completions=states.num_completions + pays_start * start.num_completions,
+            num_tokens=sum(tokens_T),
+            tokens_T=tokens_T,
+        )
+
+    async def _start(self, solution: Solution, known: EstimatedSolution | None) -> States:
+        """The bare problem's counts, the same whichever of its solutions comes first."""
+        start = States(self._completer, solution, [known.start_counts if known is not None else Counts()], row_id=solution.problem_id)
+        await start.sample_up_to(0, self._num_start)
+        return start
+
+
+class PaperSpending:
+    """Eq. 9's K at every state, one after another, nothing after a zero (method, stage 2)."""
+
+    def __init__(self, config: PaperEstimatorConfig) -> None:
+        self._config = config
+
+    async def __call__(self, states: States) -> None:
+        config = self._config
+        k = monte_carlo.num_completions(monte_carlo.value(states.counts_T[0]), config.hard, config.middle, config.easy)
+        for state in range(1, len(states.counts_T)):
+            await states.sample_up_to(state, k)
+            if states.counts_T[state].correct == 0:
+                return
+
+
+class ThriftySpending:
+    """A few completions at every state, then more where they are expected to tell most about the first error."""
+
+    def __init__(self, config: ThriftyEstimatorConfig) -> None:
+        self._config = config
+        self._smoother = Smoother(flat_prior(), config.epsilon)
+
+    async def __call__(self, states: States) -> None:
+        config = self._config
+        later = range(1, len(states.counts_T))
+        await asyncio.gather(*(states.sample_up_to(state, config.first) for state in later))
+        is_open = [False, *(True for _ in later)]
+        while later and sum(states.counts_T[state].trials for state in later) + config.batch <= config.most * len(later):
+            chain = Chain.of_counts(states.counts_T, is_correct=states.solution.outcome is Outcome.CORRECT)
+            if self._smoother.judge(chain).sureness >= config.sureness:
+                return
+            state, _ = self._smoother.most_telling_state(chain, config.batch, is_open)
+            await states.sample_up_to(state, states.counts_T[state].trials + config.batch)

@@ -23,6 +23,10 @@ _PHRASES = (
     re.compile(r"(?:final\s+)?answer\s*(?:is|:)\s*:?\s*(.+)", re.IGNORECASE),
     re.compile(r"^\s*####\s*(.+)", re.MULTILINE),
 )
+_BARE_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?!\w)", re.ASCII)
+"""After a ``\\boxed`` without braces, as some write it."""
+_BASED = re.compile(r"([0-9A-Za-z]+)_(?:\{(?=\d+\}))?(\d+)\}?", re.ASCII)
+"""Digits with their base, of which math-verify reads the digits only."""
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
@@ -35,7 +39,7 @@ class Grade:
 
 
 def extract_boxed(text: str) -> str | None:
-    """The content of the last ``\\boxed{...}`` with balanced braces; None if there is none or it is empty."""
+    """The content of the last ``\\boxed{...}`` with balanced braces, or ``\\boxed 9``; None if there is none or it is empty."""
     start = text.rfind("\\boxed")
     while start >= 0:
         content = _braced(text, start + len("\\boxed"))
@@ -49,7 +53,8 @@ def _braced(text: str, position: int) -> str | None:
     while position < len(text) and text[position] == " ":
         position += 1
     if position >= len(text) or text[position] != "{":
-        return None
+        bare = _BARE_NUMBER.match(text, position)
+        return bare.group() if bare else None
     depth = 0
     for index in range(position, min(len(text), position + LONGEST_ANSWER + 2)):
         if text[index] == "{":
@@ -77,12 +82,15 @@ def extract_answer(text: str) -> str | None:
 
 
 def plain_equality(answer: str, reference: str) -> bool | None:
-    """True or False where text alone decides (same text; two integers), None where mathematics must."""
+    """True or False where text alone decides (same text; two integers; digits in given bases), None where mathematics must."""
     left, right = answer.strip().strip("$").strip(), reference.strip().strip("$").strip()
     if left == right:
         return True
     if _INTEGER.fullmatch(left) and _INTEGER.fullmatch(right):
         return int(left) == int(right)
+    based = _BASED.fullmatch(left), _BASED.fullmatch(right)
+    if based[0] and based[1]:
+        return based[0].groups() == based[1].groups()
     return None
 
 

@@ -242,13 +242,16 @@ class EstimatedSolution(Solution):
     """A solution with its Monte Carlo counts.
 
     ``start_counts`` are the counts at the bare problem, MC(s_1). ``step_counts_S[t]`` are those after step t; after the
-    last step nothing is sampled (one trial: the solution's own answer), and after a zero all are empty (method, stage 2).
+    last step nothing is sampled (one trial: the solution's own answer), and after a zero the paper's estimator samples nothing.
+    ``num_completions`` and ``num_tokens`` are what this run sampled, ``tokens_T`` its tokens at the bare problem and after each step
+    but the last.
     """
 
     start_counts: Counts
     step_counts_S: tuple[Counts, ...]
     num_completions: int
     num_tokens: int
+    tokens_T: tuple[int, ...]
 
     FIELDS: ClassVar[Fields] = (
         *_SOLUTION_FIELDS,
@@ -256,10 +259,12 @@ class EstimatedSolution(Solution):
         ("step_counts_S", _list(_COUNTS_TYPE)),
         ("num_completions", pa.int64()),
         ("num_tokens", pa.int64()),
+        ("tokens_T", _list(pa.int64())),
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "tokens_T", tuple(self.tokens_T))
         start = self.start_counts
         object.__setattr__(self, "start_counts", start if isinstance(start, Counts) else Counts(**start))
         object.__setattr__(self, "step_counts_S", _tuple(Counts, self.step_counts_S))
@@ -273,17 +278,37 @@ _LABEL_FIELDS = (
     ("progress_S", _list(pa.float64())),
     ("labels_S", _list(pa.int64())),
     ("first_error", pa.int64()),
+    ("sureness", pa.float64()),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearnedPrior(Record):
+    """What `genprm.smoothing` learned from the counts of ``num_solutions``: its ``initial`` [2, G] and ``weights`` [2, B, C]."""
+
+    initial: Sequence[Sequence[float]]
+    weights: Sequence[Sequence[Sequence[float]]]
+    num_solutions: int
+
+    FIELDS: ClassVar[Fields] = (
+        ("initial", _list(_list(pa.float64()))),
+        ("weights", _list(_list(_list(pa.float64())))),
+        ("num_solutions", pa.int64()),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelledSolution(EstimatedSolution):
-    """An estimated solution with derived labels: 1 a good step, 0 a bad one; ``first_error`` is 0-based, -1 for none."""
+    """An estimated solution with derived labels: 1 a good step, 0 a bad one; ``first_error`` is 0-based, -1 for none.
+
+    ``sureness`` is the probability of ``first_error`` where a rule gives one.
+    """
 
     values_S: tuple[float, ...]
     progress_S: tuple[float, ...]
     labels_S: tuple[int, ...]
     first_error: int
+    sureness: float | None = None
 
     FIELDS: ClassVar[Fields] = _LABEL_FIELDS
 

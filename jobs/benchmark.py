@@ -30,7 +30,11 @@ def main() -> int:
     soak.add_argument("--sessions", type=int, default=20_000, metavar="N", help="(default: %(default)s)")
     soak.add_argument("--snippets", metavar="FILE", help="hostile snippets, for one session in ten")
     soak.add_argument("--kill-every", type=float, default=10.0, metavar="SECONDS", help="0: kill nothing (default: %(default)s)")
-    for one in (engine, executor, soak):
+    estimators = names.add_parser("monte-carlo", help="what estimators of step values cost and find, on stored true values")
+    estimators.add_argument("--seeds", type=int, default=5, metavar="N", help="repetitions of each (default: %(default)s)")
+    grading = names.add_parser("grading", help="answers a second on real solutions, and how many are judged as recorded")
+    grading.add_argument("--solutions", required=True, metavar="FILE", help="JSONL of gt (reference), code and score (of each solution)")
+    for one in (engine, executor, soak, estimators, grading):
         one.add_argument("--config", default="jobs/presets/laptop.toml", metavar="FILE", help="(default: %(default)s)")
         one.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; repeatable")
         one.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
@@ -43,6 +47,10 @@ def main() -> int:
         changes += [f"rollouts.{name}={arguments.samples}" for name in ("first_round", "max_paths")]
     elif arguments.name == "soak":
         what = f"{arguments.sessions} sessions, a kill about every {arguments.kill_every:g} s, for wrong outputs and leaks"
+    elif arguments.name == "monte-carlo":
+        what = f"estimators at several budgets, {arguments.seeds} times each, on stored true values"
+    elif arguments.name == "grading":
+        what = f"the solutions of {arguments.solutions}, through the grader and with plain math-verify"
     else:
         what = f"{arguments.sessions} sessions for each rate, a fresh interpreter, and exec in this process"
     if arguments.dry_run:
@@ -61,6 +69,14 @@ def main() -> int:
 
             with connected(config):
                 result = engine_benchmark(synthesis_settings(config))
+        elif arguments.name == "monte-carlo":
+            from workflows.benchmarks.monte_carlo import monte_carlo_benchmark
+
+            result = monte_carlo_benchmark(range(arguments.seeds))
+        elif arguments.name == "grading":
+            from workflows.benchmarks.grading import grading_benchmark, read_solutions
+
+            result = grading_benchmark(config.grading, read_solutions(Path(arguments.solutions)))
         elif arguments.name == "soak":
             from actors.code_executor.containment import read_cases
             from workflows.benchmarks.soak import soak_benchmark
@@ -73,7 +89,7 @@ def main() -> int:
             from workflows.benchmarks.executor import executor_benchmark
 
             result = executor_benchmark(config.executor, arguments.sessions, lambda: connected(config))
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(result), flush=True)  # after Ray's last word, so that it is the last line

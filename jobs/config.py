@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from actors.code_executor.config import ExecutorConfig
 from actors.engine.config import VllmEngineConfig
-from actors.estimator import EstimatorConfig
+from actors.estimator import EstimatorConfig, PaperEstimatorConfig
 from actors.grader import GradingConfig
 from actors.policy import PolicyConfig, RolloutConfig
 from actors.rationalizer import RationalizerConfig
@@ -24,7 +24,7 @@ from actors.train_config import TrainConfig
 from actors.verifier import VerifierConfig
 from cluster.session import RayConfig
 from workflows.problems import ProblemsConfig
-from workflows.sections import ConversationsConfig, Engines, EvaluateConfig, LabelsConfig, Pools, SearchConfig
+from workflows.sections import ConversationsConfig, DemoConfig, Engines, EvaluateConfig, LabelsConfig, Pools, SearchConfig
 from workflows.storage import Folder
 from workflows.tracking import TrackingConfig
 
@@ -42,7 +42,7 @@ class Config(Section):
     problems: ProblemsConfig
     policy: PolicyConfig = PolicyConfig()
     rollouts: RolloutConfig = RolloutConfig()
-    estimates: EstimatorConfig = EstimatorConfig()
+    estimates: EstimatorConfig = PaperEstimatorConfig()
     labels: LabelsConfig = LabelsConfig()
     rationales: RationalizerConfig = RationalizerConfig()
     conversations: ConversationsConfig = ConversationsConfig()
@@ -50,6 +50,7 @@ class Config(Section):
     verifier: VerifierConfig = VerifierConfig()
     evaluate: EvaluateConfig
     search: SearchConfig
+    demo: DemoConfig = DemoConfig()
 
 
 def load(path: str, changes: Sequence[str], run: Folder) -> Config:
@@ -71,18 +72,40 @@ def load(path: str, changes: Sequence[str], run: Folder) -> Config:
 
 
 def read_tree(path: str, changes: Sequence[str]) -> dict[str, Any]:
-    """A TOML file as it stands, with ``section.key=value`` changes applied."""
+    """A TOML file, on top of the one beside it that its ``extends`` names, with ``section.key=value`` changes applied."""
+    tree = _read_toml(path)
+    seen = {Path(path).resolve()}
+    file = Path(path)
+    while "extends" in tree:
+        file = file.parent / str(tree.pop("extends"))
+        if file.resolve() in seen:
+            raise ValueError(f"extends = {str(file)!r} in {path}: files extend one another in a circle")
+        seen.add(file.resolve())
+        tree = _on_top_of(_read_toml(str(file)), tree)
+    for change in changes:
+        _apply(tree, change)
+    return tree
+
+
+def _on_top_of(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """Sections merged key by key; one of another ``type`` replaces the old one whole."""
+    merged = dict(base)
+    for name, value in tree.items():
+        old = base.get(name)
+        same_kind = isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
+        merged[name] = _on_top_of(old, value) if same_kind and isinstance(old, dict) else value
+    return merged
+
+
+def _read_toml(path: str) -> dict[str, Any]:
     try:
-        tree = tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text())
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(f"--config = {path!r}: there is no such file; the presets are in jobs/presets") from error
     except OSError as error:
         raise ValueError(f"--config = {path!r}: can't be read ({error}); mend its rights") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"--config = {path!r}: not TOML: {error}") from error
-    for change in changes:
-        _apply(tree, change)
-    return tree
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -118,7 +141,7 @@ def _explain(error: ValidationError) -> str:
     """One line for each wrong setting: its path, its value, what is wrong."""
     lines = []
     for item in error.errors():
-        names = [str(part) for part in item["loc"] if part not in ("vllm", "http", "scripted")]
+        names = [str(part) for part in item["loc"] if part not in ("vllm", "http", "scripted", "paper", "thrifty")]
         path = ".".join(names)
         if item["type"] == "extra_forbidden":
             lines.append(f"{path}: there is no such setting; `--dry-run` prints all there are")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from workflows.tracking import Tracker
 
 PLAN = (
-    "problems", "rollouts", "solutions", "estimates", "labels", "rationales", "conversations", "train",
+    "problems", "rollouts", "solutions", "estimates", "prior", "labels", "rationales", "conversations", "estimates_other", "train",
     "benchmark", "evaluate_base", "evaluate", "evaluate_not_run", "search_problems", "search", "report",
 )  # fmt: skip
 
@@ -61,11 +62,16 @@ def execute(config: Config, run: Folder, tracker: Tracker) -> None:
     from workflows import evaluation, search
     from workflows.parts import read_rows
     from workflows.report import results_text, summary_rows, write_report
-    from workflows.synthesis import synthesize
+    from workflows.stage import run_stage
+    from workflows.synthesis import estimates_stage, synthesize
     from workflows.training import train
 
     began = time.monotonic()
     summaries = synthesize(run, synthesis_settings(config), tracker)
+    other = config.demo.estimates
+    if other is not None:
+        settings = replace(synthesis_settings(config), estimates=other)
+        summaries.append(run_stage(estimates_stage(settings, "estimates_other"), run, tracker))
     summaries.append(train(run, config.train, conversations="conversations", tracker=tracker))
 
     single = config.verifier.model_copy(update={"num_votes": 1})
@@ -86,6 +92,7 @@ def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         "config": config.model_dump(mode="json"),
         "stages": summary_rows(summaries),
         "labels": truth.label_quality(labelled) if known else None,
+        "other_labels": truth.label_quality(read_rows(run, "estimates_other")) if known and other is not None else None,
         "consensus": truth.consensus_quality(labelled, read_rows(run, "rationales"), read_rows(run, "conversations")) if known else None,
         "verifier": {name: evaluation.scores(run, name) for name in runs},
         "search": search.scores(run),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from workflows.storage import Folder
     from workflows.tracking import Tracker
 
-STAGES = ("problems", "rollouts", "solutions", "estimates", "labels", "rationales", "conversations")
+STAGES = ("problems", "rollouts", "solutions", "estimates", "prior", "labels", "rationales", "conversations")
 
 
 def main() -> int:

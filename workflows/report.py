@@ -67,8 +67,34 @@ def result_tables(results: Mapping[str, Any]) -> list[tuple[str, Sequence[str], 
                 "error is the oracle's, %",
                 ("rule", "all", "erroneous", "correct", "paper's F1"),
                 [
-                    [name, _number(row["exact"]), _number(row["exact_erroneous"]), _number(row["exact_correct"]), PAPER_LABELS[name]]
+                    [
+                        name,
+                        _number(row["exact"]),
+                        _number(row["exact_erroneous"]),
+                        _number(row["exact_correct"]),
+                        PAPER_LABELS.get(name, "-"),
+                    ]
                     for name, row in labels["rules"].items()
+                ],
+            )
+        )
+    other = results["other_labels"]
+    if labels is not None and other is not None:
+        config = results["config"]
+        by_estimator = [(config["estimates"]["type"], labels), (config["demo"]["estimates"]["type"], other)]
+        rules = ("RPE 0.5", "RPE 0.8", "smoothed RPE 0.5", "smoothed RPE 0.8")
+        tables.append(
+            (
+                "Estimators side by side: cost of a solution, and share whose first error is the oracle's, %",
+                ("estimator", "completions", "tokens", *rules),
+                [
+                    [
+                        name,
+                        _number(table["completions"]),
+                        _number(table["tokens"]),
+                        *(_number(table["rules"][rule]["exact"]) for rule in rules),
+                    ]
+                    for name, table in by_estimator
                 ],
             )
         )

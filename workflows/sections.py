@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from actors.engine.config import EngineConfig
+from actors.estimator import EstimatorConfig
 from actors.section import Section
-from genprm.progress import LabelRule
 from genprm.reward import Aggregate
 from workflows.pool import Pool
 
@@ -33,9 +33,12 @@ class Pools(Section):
 
 
 class LabelsConfig(Section):
-    """How values become labels: ``rule`` and its ``epsilon`` (Eq. 11; Tables 3 and 4)."""
+    """How counts become labels: ``rule`` and its ``epsilon`` (Eq. 11; Tables 3 and 4).
 
-    rule: LabelRule = "ratio"
+    ``smoothed`` is the ratio rule on values that all counts of a solution bear on (`genprm.smoothing`); it needs few counts.
+    """
+
+    rule: Literal["ratio", "difference", "hard", "smoothed"] = "ratio"
     epsilon: float = 0.8
 
 
@@ -67,6 +70,12 @@ class SearchConfig(Section):
     critic_turns: int = Field(default=3, ge=0)
 
 
+class DemoConfig(Section):
+    """``estimates`` is a second estimator that the demo measures beside the run's own; None: none."""
+
+    estimates: EstimatorConfig | None = None
+
+
 ToyRole = Literal["policy", "rationale", "base"]
 
 
@@ -87,4 +96,4 @@ class ToyModelsConfig(Section):
     train: bool = True
 
 
-SynthesisStage = Literal["problems", "rollouts", "solutions", "estimates", "labels", "rationales", "conversations"]
+SynthesisStage = Literal["problems", "rollouts", "solutions", "estimates", "prior", "labels", "rationales", "conversations"]

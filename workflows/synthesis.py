@@ -1,8 +1,10 @@
 """From problems to training conversations (sections 3.2.1 to 3.2.3 of the paper).
 
 problems -> rollouts -> solutions -> estimates -> labels -> rationales -> conversations
+                                        \-> prior -/
 
-``rollouts`` holds one row a problem, which is the policy's unit of work; ``solutions`` the kept paths, one row each.
+``rollouts`` holds one row a problem, which is the policy's unit of work; ``solutions`` the kept paths, one row each; ``prior`` one
+row, what the smoother learned from all counts.
 Engines serve rollouts, estimates and rationales; the other stages are arithmetic over rows and can be made anew at no cost.
 """
 
@@ -15,12 +17,12 @@ from typing import Any, get_args
 
 from actors.code_executor import ExecutorConfig
 from actors.engine import open_engine
-from actors.estimator import Estimator, EstimatorConfig
+from actors.estimator import EngineCompleter, Estimator, EstimatorConfig, OtherSteps
 from actors.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, RolloutConfig
 from actors.rationalizer import Rationalizer, RationalizerConfig
 from actors.remote import Handles, Services
-from genprm import monte_carlo, progress
+from genprm import monte_carlo, progress, smoothing
 from genprm.consensus import agree
 from genprm.conversation import NotConvertible, build_conversation
 from genprm.progress import LabelRule
@@ -30,14 +32,16 @@ from genprm.records import (
     CritiqueOutcome,
     EstimatedSolution,
     LabelledSolution,
+    LearnedPrior,
     Outcome,
     Problem,
     Rollouts,
     Solution,
 )
+from genprm.smoothing import Chain, Smoother
 from workflows.data_files import file_fingerprint
 from workflows.identity import dump, engine_identity, executor_identity, grading_identity
-from workflows.parts import StageSummary
+from workflows.parts import DONE, RejectedRow, StageSummary, read_rows
 from workflows.problems import ProblemsConfig, read_problems
 from workflows.sections import ConversationsConfig, Engines, LabelsConfig, Pools, SynthesisStage
 from workflows.stage import Stage, run_stage, run_table_stage
@@ -109,45 +113,80 @@ class SolutionWorker:
 
 
 class EstimateWorker:
-    """solution -> Monte Carlo counts at every state"""
+    """solution -> Monte Carlo counts at its states"""
 
     def __init__(self, settings: SynthesisSettings, _: Handles) -> None:
+        earlier = settings.estimates.top_up
+        rows = read_rows(Folder(earlier), "estimates") if earlier is not None else []
         self._grader = Grader(settings.grading)
         self._engine = open_engine(settings.engines.completer)
-        self._estimator = Estimator(
+        completer = EngineCompleter(
             engine=self._engine,
             grader=self._grader,
             prompts=settings.policy,
-            config=settings.estimates,
+            sampling=settings.estimates.sampling,
             run_seed=settings.seed,
         )
+        known = {row["id"]: EstimatedSolution.of(row) for row in rows}
+        self._estimator = Estimator(completer=completer, config=settings.estimates, known=known)
 
     async def process(self, row: dict[str, Any]) -> Sequence[EstimatedSolution]:
-        return [await self._estimator.estimate(Solution.of(row))]
+        try:
+            return [await self._estimator.estimate(Solution.of(row))]
+        except OtherSteps as error:
+            raise Reject("other steps in estimates.top_up", str(error)) from error
 
 
 class LabelWorker:
     """counts -> values, progress, labels"""
 
-    def __init__(self, config: LabelsConfig, _: Handles) -> None:
+    def __init__(self, config: LabelsConfig, run: Folder, _: Handles) -> None:
         self._config = config
+        self._smoother: Smoother | None = None
+        if config.rule == "smoothed":
+            (learned,) = read_rows(run, "prior")
+            self._smoother = Smoother(smoothing.Prior.of(LearnedPrior.of(learned)), config.epsilon)
 
     async def process(self, row: dict[str, Any]) -> Sequence[LabelledSolution]:
-        return [label(EstimatedSolution.of(row), self._config.rule, self._config.epsilon)]
+        solution = EstimatedSolution.of(row)
+        if self._smoother is not None:
+            return [label_smoothed(solution, self._smoother)]
+        assert self._config.rule != "smoothed"
+        return [label(solution, self._config.rule, self._config.epsilon)]
 
 
 def label(solution: EstimatedSolution, rule: LabelRule, epsilon: float) -> LabelledSolution:
     start = monte_carlo.value(solution.start_counts)
     values = monte_carlo.step_values(solution.step_counts_S)
     labels = progress.labels(start, values, rule, epsilon)
-    fields = {name: getattr(solution, name) for name, _ in EstimatedSolution.FIELDS}
     return LabelledSolution(
-        **fields,
+        **_fields(solution),
         values_S=tuple(values),
         progress_S=tuple(progress.relative_progress(start, values)),
         labels_S=tuple(labels),
         first_error=progress.first_error(labels),
     )
+
+
+def label_smoothed(solution: EstimatedSolution, smoother: Smoother) -> LabelledSolution:
+    """The likeliest first error; steps before it are good, those after it as their own posterior says."""
+    posterior = smoother.judge(Chain.of(solution))
+    means: list[float] = posterior.values_T.tolist()
+    start, values = means[0], [*means[1:], float(solution.outcome is Outcome.CORRECT)]
+    best = posterior.best
+    later = [int(bad < 0.5) for bad in posterior.bad_S[best + 1 :].tolist()]
+    return LabelledSolution(
+        **_fields(solution),
+        values_S=tuple(values),
+        progress_S=tuple(progress.relative_progress(start, values)),
+        labels_S=(1,) * len(values) if best < 0 else (*(1,) * best, 0, *later),
+        first_error=best,
+        sureness=posterior.sureness,
+    )
+
+
+def _fields(solution: EstimatedSolution) -> dict[str, Any]:
+    return {name: getattr(solution, name) for name, _ in EstimatedSolution.FIELDS}
 
 
 class RationaleWorker:
@@ -179,8 +218,8 @@ class ConversationWorker:
             raise Reject(str(reason)) from reason
 
 
-def stages(settings: SynthesisSettings) -> list[Stage]:
-    """The stages after ``problems``, in order."""
+def stages(settings: SynthesisSettings, run: Folder) -> list[Stage]:
+    """The stages after ``problems``, in order, but for ``prior``."""
     engines, pools = settings.engines, settings.pools
     seed = ("seed", settings.seed)
     grading = ("grading", grading_identity(settings.grading))
@@ -209,28 +248,13 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
             make_worker=SolutionWorker,
             config={},
         ),
-        Stage(
-            name="estimates",
-            reads="solutions",
-            key="id",
-            writes=EstimatedSolution,
-            make_worker=partial(EstimateWorker, settings),
-            config=dump(
-                seed,
-                ("engine", engine_identity(engines.completer)),
-                grading,
-                ("prompt", settings.policy.prompt),
-                ("estimates", settings.estimates),
-            ),
-            pool=pools.estimates,
-            engine=engines.completer,
-        ),
+        estimates_stage(settings),
         Stage(
             name="labels",
             reads="estimates",
             key="id",
             writes=LabelledSolution,
-            make_worker=partial(LabelWorker, settings.labels),
+            make_worker=partial(LabelWorker, settings.labels, run),
             config=dump(("labels", settings.labels)),
         ),
         Stage(
@@ -260,6 +284,48 @@ def stages(settings: SynthesisSettings) -> list[Stage]:
     ]
 
 
+def estimates_stage(settings: SynthesisSettings, name: str = "estimates") -> Stage:
+    """solutions -> counts at their states, under any name: estimators can be compared in one run."""
+    return Stage(
+        name=name,
+        reads="solutions",
+        key="id",
+        writes=EstimatedSolution,
+        make_worker=partial(EstimateWorker, settings),
+        config=dump(
+            ("seed", settings.seed),
+            ("engine", engine_identity(settings.engines.completer)),
+            ("grading", grading_identity(settings.grading)),
+            ("prompt", settings.policy.prompt),
+            ("estimates", settings.estimates),
+        ),
+        inputs=_top_up_input(settings.estimates),
+        pool=settings.pools.estimates,
+        engine=settings.engines.completer,
+    )
+
+
+def _top_up_input(config: EstimatorConfig) -> dict[str, str]:
+    """What is topped up, by its contents; ValueError if it is not there."""
+    if config.top_up is None:
+        return {}
+    folder = Folder(config.top_up) / "estimates"
+    if not folder.exists(DONE):
+        raise ValueError(f"estimates.top_up = {config.top_up!r}: no finished estimates are there; name the directory of a finished run")
+    return {"top_up": folder.read_json(DONE)["contents"]}
+
+
+def prior_stage(run: Folder, tracker: Tracker) -> StageSummary:
+    """What steps usually do, learned from the counts of all solutions; the counts decide it, and nothing else."""
+
+    def learn() -> tuple[list[LearnedPrior], list[RejectedRow], int]:
+        chains = [Chain.of(EstimatedSolution.of(row)) for row in read_rows(run, "estimates")]
+        return [smoothing.fit(chains).learned(len(chains))], [], 1
+
+    plan = {"config": {}, "inputs": {"estimates": (run / "estimates").read_json(DONE)["contents"]}}
+    return run_table_stage("prior", LearnedPrior, run, plan, learn, tracker)
+
+
 def read_problems_stage(run: Folder, name: str, config: ProblemsConfig, setting: str, tracker: Tracker) -> StageSummary:
     """A problem file as a stage: checked, deduplicated, decontaminated. ``setting`` is where its path is configured."""
     files = {config.path: file_fingerprint(config.path, setting)}
@@ -271,7 +337,9 @@ def read_problems_stage(run: Folder, name: str, config: ProblemsConfig, setting:
 def synthesize(run: Folder, settings: SynthesisSettings, tracker: Tracker, *, until: SynthesisStage = STAGES[-1]) -> list[StageSummary]:
     """Run the stages in order, up to and including ``until``; finished ones are skipped."""
     summaries = [read_problems_stage(run, "problems", settings.problems, "problems.path", tracker)]
-    for stage in stages(settings):
+    for stage in stages(settings, run):
+        if stage.name == "labels" and STAGES.index("prior") <= STAGES.index(until):
+            summaries.append(prior_stage(run, tracker))
         if STAGES.index(stage.name) > STAGES.index(until):
             break
         summaries.append(run_stage(stage, run, tracker))

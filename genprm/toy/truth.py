@@ -8,6 +8,7 @@ from typing import Any
 from genprm import monte_carlo, progress
 from genprm.progress import LabelRule
 from genprm.records import EstimatedSolution
+from genprm.smoothing import Chain, Smoother, fit
 from genprm.toy.oracle import first_error
 from genprm.toy.world import read_problem
 
@@ -21,6 +22,7 @@ RULES: Sequence[tuple[str, LabelRule, float]] = (
     ("RPE 0.8", "ratio", 0.8),
     ("RPE 1.0", "ratio", 1.0),
 )
+SMOOTHED = (0.5, 0.8)
 
 
 def knows(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -43,22 +45,31 @@ def _percent(hits: Sequence[bool]) -> float | None:
 
 def label_quality(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Share of solutions (percent) whose first error is the oracle's, for each rule; also apart for solutions with and
-    without an error. ``rows`` are of the estimates or labels stage."""
+    without an error. ``rows`` are of the estimates or labels stage. Completions and tokens are a solution's, on average."""
     solutions = [EstimatedSolution.of(row) for row in rows]
     truth = [true_first_error(solution.problem, solution.steps) for solution in solutions]
     table: dict[str, Any] = {"num_solutions": len(solutions), "num_erroneous": sum(index >= 0 for index in truth), "rules": {}}
-    for name, rule, epsilon in RULES:
-        hits = []
-        for solution, index in zip(solutions, truth, strict=True):
-            values = monte_carlo.step_values(solution.step_counts_S)
-            labels = progress.labels(monte_carlo.value(solution.start_counts), values, rule, epsilon)
-            hits.append(progress.first_error(labels) == index)
+    table["completions"] = sum(solution.num_completions for solution in solutions) / max(1, len(solutions))
+    table["tokens"] = sum(solution.num_tokens for solution in solutions) / max(1, len(solutions))
+    chains = [Chain.of(solution) for solution in solutions]
+    prior = fit(chains)
+    smoothers = {f"smoothed RPE {epsilon}": Smoother(prior, epsilon) for epsilon in SMOOTHED}
+    found = {name: [_by_rule(solution, rule, epsilon) for solution in solutions] for name, rule, epsilon in RULES} | {
+        name: [smoother.judge(chain).best for chain in chains] for name, smoother in smoothers.items()
+    }
+    for name, indices in found.items():
+        hits = [index == true for index, true in zip(indices, truth, strict=True)]
         table["rules"][name] = {
             "exact": _percent(hits),
             "exact_erroneous": _percent([hit for hit, index in zip(hits, truth, strict=True) if index >= 0]),
             "exact_correct": _percent([hit for hit, index in zip(hits, truth, strict=True) if index < 0]),
         }
     return table
+
+
+def _by_rule(solution: EstimatedSolution, rule: LabelRule, epsilon: float) -> int:
+    values = monte_carlo.step_values(solution.step_counts_S)
+    return progress.first_error(progress.labels(monte_carlo.value(solution.start_counts), values, rule, epsilon))
 
 
 def consensus_quality(

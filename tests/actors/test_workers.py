@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from actors.code_executor import CodeExecutor, ExecutorConfig
 from actors.engine import Completion, Finish, Request
 from actors.engine.scripted_engine import ScriptedEngine
-from actors.estimator import Estimator, EstimatorConfig
+from actors.estimator import EngineCompleter, Estimator, OtherSteps, PaperEstimatorConfig, ThriftyEstimatorConfig
 from actors.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, RolloutConfig
 from actors.rationalizer import Rationalizer, RationalizerConfig
@@ -23,12 +24,14 @@ from genprm.records import (
     Counts,
     Critique,
     CritiqueOutcome,
+    EstimatedSolution,
     LabelledSolution,
     Outcome,
     Problem,
     SegmentKind,
     Solution,
 )
+from genprm.smoothing import Chain, Smoother, flat_prior
 from tests.actors.scripts import say, solver
 
 Answer = TypeVar("Answer")
@@ -76,6 +79,17 @@ def test_truncated_and_one_step_paths_are_neither_kind(grader: Grader) -> None:
     assert rollouts.num_one_step == 2
 
 
+def estimator_of(
+    script: Callable[[Request], list[Completion]],
+    grader: Grader,
+    config: PaperEstimatorConfig | ThriftyEstimatorConfig,
+    known: dict[str, EstimatedSolution] | None = None,
+) -> Estimator:
+    engine = ScriptedEngine(script)
+    completer = EngineCompleter(engine=engine, grader=grader, prompts=PROMPTS, sampling=config.sampling, run_seed=0)
+    return Estimator(completer=completer, config=config, known=known)
+
+
 def test_estimator_asks_for_k_completions_from_every_state_but_the_last(grader: Grader) -> None:
     asked: list[tuple[str, int]] = []
 
@@ -83,8 +97,8 @@ def test_estimator_asks_for_k_completions_from_every_state_but_the_last(grader: 
         asked.append((request.prefix, request.n))
         return [say(rf" so \boxed{{{7 if index < request.n // 2 else 8}}}") for index in range(request.n)]
 
-    config = EstimatorConfig(start=4, hard=8, middle=6, easy=2)
-    estimator = Estimator(engine=ScriptedEngine(script), grader=grader, prompts=PROMPTS, config=config, run_seed=0)
+    config = PaperEstimatorConfig(start=4, hard=8, middle=6, easy=2)
+    estimator = estimator_of(script, grader, config)
     estimate = asyncio.run(estimator.estimate(solution()))
     assert asked == [("Step 1:", 4), ("Step 1: 3 + 4 = 7.\nStep 2:", 6), ("Step 1: 3 + 4 = 7.\nStep 2: so\nStep 3:", 6)]
     assert estimate.start_counts == Counts(correct=2, incorrect=2)
@@ -100,23 +114,85 @@ def test_estimator_samples_nothing_after_a_zero_and_shares_the_start(grader: Gra
         value = 7 if request.prefix == "Step 1:" else 9
         return [say(rf" \boxed{{{value}}}")] * request.n
 
-    config = EstimatorConfig(start=2, hard=2, middle=2, easy=2)
-    estimator = Estimator(engine=ScriptedEngine(script), grader=grader, prompts=PROMPTS, config=config, run_seed=0)
+    config = PaperEstimatorConfig(start=2, hard=2, middle=2, easy=2)
+    estimator = estimator_of(script, grader, config)
 
     async def both() -> tuple[Counts, ...]:
         first, second = await asyncio.gather(estimator.estimate(solution()), estimator.estimate(solution(Outcome.INCORRECT)))
         assert first.start_counts == second.start_counts
         return first.step_counts_S
 
-    assert asyncio.run(both()) == (Counts(incorrect=2), Counts(), Counts())
+    assert asyncio.run(both()) == (Counts(incorrect=2), Counts(), Counts(correct=1))
     assert prefixes.count("Step 1:") == 1
     assert len(prefixes) == 3
+
+
+def half_right(request: Request) -> list[Completion]:
+    """Half of the completions are right up to step 1, none after it."""
+    right = request.n // 2 if request.prefix.count("Step") <= 2 else 0
+    return [say(rf" so \boxed{{{7 if index < right else 8}}}") for index in range(request.n)]
+
+
+def test_the_thrifty_estimator_looks_everywhere_and_then_where_the_doubt_is(grader: Grader) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def script(request: Request) -> list[Completion]:
+        asked.append((request.prefix.count("Step") - 1, request.n))
+        return half_right(request)
+
+    config = ThriftyEstimatorConfig(start=16, first=4, batch=4, most=16, sureness=0.95)
+    estimator = estimator_of(script, grader, config)
+    wrong = solution(Outcome.INCORRECT, ("a", "b", "c", "d"))
+    estimate = asyncio.run(estimator.estimate(wrong))
+    assert asked[0] == (0, 16)
+    assert sorted(asked[1:4]) == [(1, 4), (2, 4), (3, 4)]
+    assert set(asked[4:]) <= {(1, 4), (2, 4)}  # what comes after a zero tells nothing
+    spent = sum(counts.trials for counts in estimate.step_counts_S[:-1])
+    assert 12 < spent <= 48
+    assert estimate.num_completions == 16 + spent
+    posterior = Smoother(flat_prior(), 0.8).judge(Chain.of(estimate))
+    assert (posterior.best, posterior.sureness >= 0.95 or spent > 44) == (1, True)
+
+
+@pytest.mark.parametrize("config", [PaperEstimatorConfig(start=8, hard=16, middle=16, easy=16), ThriftyEstimatorConfig(start=8, first=8)])
+def test_an_earlier_run_is_topped_up(grader: Grader, config: PaperEstimatorConfig | ThriftyEstimatorConfig) -> None:
+    asked: list[int] = []
+
+    def script(request: Request) -> list[Completion]:
+        asked.append(request.n)
+        return half_right(request)
+
+    small = PaperEstimatorConfig(start=4, hard=4, middle=4, easy=4)
+    before = asyncio.run(estimator_of(half_right, grader, small).estimate(solution()))
+    estimator = estimator_of(script, grader, config, {before.id: before})
+    after = asyncio.run(estimator.estimate(solution()))
+    assert asked[0] == 4  # 8 of the bare problem less the 4 that are there
+    assert after.num_completions == sum(asked)
+    trials = [sum(counts.trials for counts in (one.start_counts, *one.step_counts_S)) for one in (before, after)]
+    assert trials[1] - trials[0] == sum(asked)
+    other = solution(steps=("x", "y", "z"))
+    with pytest.raises(OtherSteps, match="p/s0 has other steps there"):
+        asyncio.run(estimator.estimate(other))
+
+
+def test_the_first_solution_of_a_problem_bears_the_cost_of_its_start(grader: Grader) -> None:
+    config = PaperEstimatorConfig(start=8, hard=2, middle=2, easy=2)
+    first = solution()
+    second = replace(first, id="p/s1")
+    for order in ([first, second], [second, first]):
+        estimator = estimator_of(half_right, grader, config)
+
+        async def all_of(order: list[Solution], estimator: Estimator) -> list[EstimatedSolution]:
+            return [await estimator.estimate(one) for one in order]
+
+        costs = {one.id: one.num_completions for one in asyncio.run(all_of(order, estimator))}
+        assert costs == {"p/s0": 12, "p/s1": 4}
 
 
 def labelled(steps: tuple[str, ...] = ("3 + 4 = 8.", "The answer is 8.")) -> LabelledSolution:
     return LabelledSolution(
         **{name: getattr(solution(steps=steps), name) for name, _ in Solution.FIELDS},
-        start_counts=Counts(correct=1), step_counts_S=(Counts(),) * len(steps), num_completions=0, num_tokens=0,
+        start_counts=Counts(correct=1), step_counts_S=(Counts(),) * len(steps), num_completions=0, num_tokens=0, tokens_T=(),
         values_S=(0.0,) * len(steps), progress_S=(0.0,) * len(steps), labels_S=(0,) * len(steps), first_error=0,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.estimator import PaperEstimatorConfig
 from jobs.config import load, resolved
 from workflows.storage import Folder
 
@@ -19,6 +20,7 @@ def test_every_preset_parses(preset: Path) -> None:
 def test_the_paper_preset_holds_the_papers_numbers() -> None:
     config = load("jobs/presets/paper.toml", [], RUN)
     assert config.rollouts.max_paths == 2048
+    assert isinstance(config.estimates, PaperEstimatorConfig)
     assert (config.estimates.hard, config.estimates.middle, config.estimates.easy) == (128, 64, 32)
     assert (config.labels.rule, config.labels.epsilon) == ("ratio", 0.8)
     assert (config.train.batch_size, config.train.learning_rate) == (64, 2e-6)
@@ -29,9 +31,22 @@ def test_the_paper_preset_holds_the_papers_numbers() -> None:
     assert (config.verifier.max_code_rounds, config.verifier.num_votes) == (3, 8)
 
 
+def test_a_file_extends_another() -> None:
+    paper, thrifty = (load(f"jobs/presets/{name}.toml", [], RUN) for name in ("paper", "paper-thrifty"))
+    assert (thrifty.estimates.type, thrifty.labels.rule) == ("thrifty", "smoothed")
+    assert thrifty.model_copy(update={"estimates": paper.estimates, "labels": paper.labels}) == paper
+
+
+def test_files_may_not_extend_one_another_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('extends = "b.toml"')
+    (tmp_path / "b.toml").write_text('extends = "a.toml"')
+    with pytest.raises(ValueError, match="in a circle"):
+        load(str(tmp_path / "a.toml"), [], RUN)
+
+
 def test_settings_change_with_set() -> None:
-    config = load("jobs/presets/test.toml", ["labels.epsilon=0.5", "problems.path=a/b.jsonl", "estimates.hard = 9"], RUN)
-    assert (config.labels.epsilon, config.problems.path, config.estimates.hard) == (0.5, "a/b.jsonl", 9)
+    config = load("jobs/presets/test.toml", ["labels.epsilon=0.5", "problems.path=a/b.jsonl", "rollouts.first_round = 9"], RUN)
+    assert (config.labels.epsilon, config.problems.path, config.rollouts.first_round) == (0.5, "a/b.jsonl", 9)
 
 
 @pytest.mark.parametrize(

@@ -156,13 +156,14 @@ def test_the_whole_loop_runs_and_a_second_time_only_shows(tmp_path: Path) -> Non
     results = json.loads((run / "results.json").read_text())
     stages = {row["stage"]: row for row in results["stages"]}
     assert list(stages) == [
-        "problems", "rollouts", "solutions", "estimates", "labels", "rationales", "conversations", "train", "benchmark",
-        "evaluate_base", "evaluate", "evaluate_not_run", "search_problems", "search",
+        "problems", "rollouts", "solutions", "estimates", "prior", "labels", "rationales", "conversations", "estimates_other", "train",
+        "benchmark", "evaluate_base", "evaluate", "evaluate_not_run", "search_problems", "search",
     ]  # fmt: skip
     for row in stages.values():
         assert row["rows_in"] >= 1
     assert stages["estimates"]["rows_in"] == stages["solutions"]["rows_out"]
     assert results["labels"]["num_solutions"] == stages["labels"]["rows_out"]
+    assert 0 < results["other_labels"]["completions"] < results["labels"]["completions"]
     assert (run / "train" / "export" / "model.safetensors").is_file()
     assert (run / "report.html").is_file()
     assert "finished before" not in done.stdout

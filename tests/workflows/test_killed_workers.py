@@ -22,8 +22,6 @@ from workflows.tracking import Tracker, TrackingConfig
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NUM_PROBLEMS = 24
-COSTS = {"num_tokens", "num_completions"}
-"""What a row cost: a problem's start is sampled again in a worker that took over, so this may differ."""
 
 
 def configuration(folder: Path, run: Folder) -> Config:
@@ -107,8 +105,7 @@ def loop(folder: Path, victims: dict[str, Sequence[str]]) -> tuple[Folder, dict[
 
 
 def rows(run: Folder, stage: str) -> list[dict[str, Any]]:
-    found = [{name: value for name, value in row.items() if name not in COSTS} for row in parts.read_rows(run, stage)]
-    return sorted(found, key=lambda row: str(row.get("id", row.get("problem_id"))))
+    return sorted(parts.read_rows(run, stage), key=lambda row: str(row.get("id", row.get("problem_id"))))
 
 
 @pytest.fixture(scope="module")

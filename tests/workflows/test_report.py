@@ -16,9 +16,12 @@ def results() -> dict[str, Any]:
         "tokens": 1200, "seconds": 2.0, "tokens_per_s": 600.0,
     }  # fmt: skip
     rule = {"exact": 61.0, "exact_erroneous": None, "exact_correct": 70.0}
+    other = {name: {**rule, "exact": 88.0} for name in ("RPE 0.5", "smoothed RPE 0.5", "smoothed RPE 0.8")}
     return {
         "stages": [stage],
-        "labels": {"num_solutions": 2, "num_erroneous": 0, "rules": {"RPE 0.8": rule}},
+        "config": {"estimates": {"type": "paper"}, "demo": {"estimates": {"type": "thrifty"}}},
+        "labels": {"num_solutions": 2, "num_erroneous": 0, "rules": {"RPE 0.8": rule, **other}, "completions": 54.5, "tokens": 1978.2},
+        "other_labels": {"num_solutions": 2, "num_erroneous": 0, "rules": {"RPE 0.8": rule, **other}, "completions": 20.1, "tokens": 700.0},
         "consensus": {"num_labelled": 2, "kept_share": 50.0, "exact_before": 60.0, "exact_after": 100.0, "exact_judge": None},
         "verifier": dict.fromkeys(("evaluate_base", "evaluate", "evaluate_not_run"), scores),
         "search": {
@@ -33,16 +36,17 @@ def results() -> dict[str, Any]:
 def test_tables_show_what_was_measured_and_a_dash_for_what_was_not() -> None:
     text = results_text(results())
     assert "rollouts  3   2    <b>never</b> 1  1,200   2.0  600" in text
-    assert "RPE 0.8  61.0  -          70.0     75.2" in text
+    assert "RPE 0.8           61.0  -          70.0     75.2" in text
+    assert "thrifty    20.1         700.0   88.0     61.0     88.0              88.0" in text
     assert "trained, majority of 8, code run      50.0        50.0          50.0  80.5" in text
     assert "pass@4" in text
     assert "all stages took 12 s" in text
 
 
 def test_without_the_oracle_its_tables_are_left_out(tmp_path: Path) -> None:
-    blind = results() | {"labels": None, "consensus": None}
+    blind = results() | {"labels": None, "other_labels": None, "consensus": None}
     titles = [title for title, _, _ in result_tables(blind)]
-    assert len(titles) == len(result_tables(results())) - 2
+    assert len(titles) == len(result_tables(results())) - 3
     assert not any("oracle" in title or "Consensus" in title for title in titles)
     write_report(Folder(str(tmp_path)), blind)
     assert (tmp_path / "report.png").stat().st_size > 10_000

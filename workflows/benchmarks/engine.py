@@ -62,7 +62,7 @@ def engine_benchmark(settings: SynthesisSettings) -> dict[str, object]:
         for one in engines:
             ray.kill(one)
         bare_tokens, bare_seconds = sum(tokens for tokens, _ in served), max(seconds for _, seconds in served)
-        summary = run_stage(stages(settings)[0], run, tracker)
+        summary = run_stage(stages(settings, run)[0], run, tracker)
     print(f"bare vLLM: {bare_tokens:,} tokens in {bare_seconds:.1f} s, {bare_tokens / bare_seconds:,.0f} tokens/s")
     print(f"stage:     {summary.tokens:,} tokens in {summary.work_seconds:.1f} s, {summary.tokens_per_s:,.0f} tokens/s")
     ratio = summary.tokens_per_s / (bare_tokens / bare_seconds)

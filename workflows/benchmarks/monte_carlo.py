@@ -1,0 +1,186 @@
+"""Estimators against known values: what each costs, and how often it finds the true first error.
+
+``true_values.parquet`` holds solutions of the arithmetic world with the counts of very many completions at every state. Completions
+are drawn from those values, at their mean length, and spent by the estimators' own code; nothing is generated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from actors.engine.base import derive_seed
+from actors.estimator import Estimator, EstimatorConfig, PaperEstimatorConfig, ThriftyEstimatorConfig
+from genprm import monte_carlo, progress
+from genprm.records import Counts, EstimatedSolution, Solution
+from genprm.smoothing import Chain, Smoother, fit
+from genprm.toy.truth import true_first_error
+from workflows.report import text_table
+
+TRUE_VALUES = Path(__file__).parents[2] / "genprm" / "toy" / "data" / "true_values.parquet"
+EPSILON = 0.8
+SCALES = (4, 8, 16, 32, 64)
+"""Eq. 9's K of easy, middle and hard problems is the scale times 1/2, 1 and 2; 64 is the paper's."""
+PAPER_SCALE = 64
+MOSTS = (4, 8, 12, 16, 24, 32, 48, 64)
+
+
+class KnownCompleter:
+    """Draws completions from known values; the same for the same seed, row, state and index."""
+
+    def __init__(self, solutions: Sequence[EstimatedSolution], seed: int) -> None:
+        self._values: dict[tuple[str, int], tuple[float, float]] = {}
+        self._seed = seed
+        for solution in solutions:
+            counts_T = (solution.start_counts, *solution.step_counts_S[:-1])
+            for state, (counts, tokens) in enumerate(zip(counts_T, solution.tokens_T, strict=True)):
+                row_id = solution.id if state else solution.problem_id
+                if tokens or (row_id, state) not in self._values:
+                    mean = tokens / counts.trials if counts.trials else 0.0
+                    self._values[row_id, state] = (monte_carlo.value(counts), mean)
+
+    async def complete(self, solution: Solution, state: int, number: int, *, row_id: str, index: int) -> tuple[Counts, int]:
+        value, mean = self._values[row_id, state]
+        rng = random.Random(derive_seed(self._seed, row_id, f"state {state}", index))
+        correct = sum(rng.random() < value for _ in range(number))
+        return Counts(correct=correct, incorrect=number - correct), round(mean * number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """An estimator at one budget: completions and tokens a solution, and agreement (shares) with the first errors of the known values
+    and of the oracle; ``precision`` and ``recall`` are of known first errors. ``sureness`` is its own estimate of its agreement."""
+
+    name: str
+    completions: float
+    tokens: float
+    agreement: float
+    oracle: float
+    precision: float
+    recall: float
+    sureness: float | None
+
+
+def read_true_values(file: Path = TRUE_VALUES) -> list[EstimatedSolution]:
+    return [EstimatedSolution.of(row) for row in pq.read_table(file).to_pylist()]
+
+
+def by_ratio(solution: EstimatedSolution) -> int:
+    start, values = monte_carlo.value(solution.start_counts), monte_carlo.step_values(solution.step_counts_S)
+    return progress.first_error(progress.labels(start, values, "ratio", EPSILON))
+
+
+def smoothed(solutions: Sequence[EstimatedSolution]) -> tuple[list[int], float]:
+    """First errors, and how sure they are on average."""
+    chains = [Chain.of(solution) for solution in solutions]
+    smoother = Smoother(fit(chains), EPSILON)
+    posteriors = [smoother.judge(chain) for chain in chains]
+    return [posterior.best for posterior in posteriors], float(np.mean([posterior.sureness for posterior in posteriors]))
+
+
+async def estimates(solutions: Sequence[EstimatedSolution], config: EstimatorConfig, seed: int) -> list[EstimatedSolution]:
+    estimator = Estimator(completer=KnownCompleter(solutions, seed), config=config)
+    return list(await asyncio.gather(*(estimator.estimate(solution) for solution in solutions)))
+
+
+def point(
+    name: str, estimated: Sequence[EstimatedSolution], found: Sequence[int], true: Sequence[int], oracle: Sequence[int], sure: float | None
+) -> Point:
+    hits = [one == other for one, other in zip(found, true, strict=True)]
+    named = [hit for hit, one in zip(hits, found, strict=True) if one >= 0]
+    wrong = [hit for hit, other in zip(hits, true, strict=True) if other >= 0]
+    return Point(
+        name=name,
+        completions=float(np.mean([solution.num_completions for solution in estimated])),
+        tokens=float(np.mean([solution.num_tokens for solution in estimated])),
+        agreement=float(np.mean(hits)),
+        oracle=float(np.mean([one == other for one, other in zip(found, oracle, strict=True)])),
+        precision=float(np.mean(named)) if named else 0.0,
+        recall=float(np.mean(wrong)) if wrong else 0.0,
+        sureness=sure,
+    )
+
+
+def curves(solutions: Sequence[EstimatedSolution], seeds: Sequence[int]) -> list[Point]:
+    """Every estimator at every budget, each the mean over ``seeds``."""
+    true = [by_ratio(solution) for solution in solutions]
+    oracle = [true_first_error(solution.problem, solution.steps) for solution in solutions]
+    runs: list[tuple[str, EstimatorConfig, tuple[str, ...]]] = []
+    for scale in SCALES:
+        config: EstimatorConfig = PaperEstimatorConfig(start=scale, hard=2 * scale, middle=scale, easy=max(1, scale // 2))
+        runs.append((f"K = {scale}", config, ("Eq. 9, ratio", "Eq. 9, smoothed")))
+    for most in MOSTS:
+        config = ThriftyEstimatorConfig(start=32, first=4, batch=4, most=most, sureness=0.95)
+        runs.append((f"most = {most}", config, ("thrifty, smoothed",)))
+    points: dict[tuple[str, str], list[Point]] = {}
+    for budget, config, names in runs:
+        for seed in seeds:
+            estimated = asyncio.run(estimates(solutions, config, seed))
+            for name in names:
+                found, sure = smoothed(estimated) if "smoothed" in name else ([by_ratio(solution) for solution in estimated], None)
+                points.setdefault((name, budget), []).append(point(f"{name}, {budget}", estimated, found, true, oracle, sure))
+    return [_mean(group) for group in points.values()]
+
+
+def _mean(group: Sequence[Point]) -> Point:
+    fields = ("completions", "tokens", "agreement", "oracle", "precision", "recall")
+    means = {name: float(np.mean([getattr(one, name) for one in group])) for name in fields}
+    sure = [one.sureness for one in group if one.sureness is not None]
+    return Point(name=group[0].name, sureness=float(np.mean(sure)) if sure else None, **means)
+
+
+def at_agreement(points: Sequence[Point], wanted: float) -> float | None:
+    """Tokens at which a curve reaches an agreement, between its points by a straight line; None if it does not."""
+    before: Point | None = None
+    for one in sorted(points, key=lambda one: one.tokens):
+        if one.agreement >= wanted:
+            if before is None or before.agreement >= one.agreement:
+                return one.tokens
+            share = (wanted - before.agreement) / (one.agreement - before.agreement)
+            return before.tokens + share * (one.tokens - before.tokens)
+        before = one
+    return None
+
+
+def at_tokens(points: Sequence[Point], tokens: float) -> float:
+    """Agreement of a curve at a budget, between its points by a straight line; the last one's beyond it."""
+    ordered = sorted(points, key=lambda one: one.tokens)
+    return float(np.interp(tokens, [one.tokens for one in ordered], [one.agreement for one in ordered]))
+
+
+def monte_carlo_benchmark(seeds: Sequence[int]) -> dict[str, Any]:
+    """Prints the curves and gives the figures that matter."""
+    solutions = read_true_values()
+    points = curves(solutions, seeds)
+    of: Callable[[str], list[Point]] = lambda name: [one for one in points if one.name.startswith(name)]  # noqa: E731
+    rows = [
+        [
+            one.name,
+            f"{one.completions:.0f}",
+            f"{one.tokens:,.0f}",
+            *(f"{100 * share:.1f}" for share in (one.agreement, one.oracle, one.precision, one.recall)),
+            "-" if one.sureness is None else f"{100 * one.sureness:.1f}",
+        ]
+        for one in points
+    ]
+    print(f"{len(solutions)} solutions, {len(seeds)} seeds; agreement with the known values and the oracle, precision and recall, in %")
+    print(text_table(("estimator", "completions", "tokens", "known", "oracle", "precision", "recall", "own estimate"), rows))
+    paper = next(one for one in points if one.name == f"Eq. 9, ratio, K = {PAPER_SCALE}")
+    thrifty = of("thrifty")
+    tokens = at_agreement(thrifty, paper.agreement)
+    best = max(thrifty, key=lambda one: one.agreement)
+    return {
+        "benchmark": "monte-carlo",
+        "token_ratio": round(tokens / paper.tokens, 3) if tokens is not None else None,
+        "agreement_eq9": round(paper.agreement, 3),
+        "agreement_smoothed": round(at_tokens(thrifty, paper.tokens), 3),
+        "tokens_eq9": round(paper.tokens),
+        "tokens_smoothed": round(best.tokens),
+    }
