@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class KnownCompleter:
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """An estimator at one budget: completions and tokens a solution, and agreement (shares) with the first errors of the known values
-    and of the oracle; ``precision`` and ``recall`` are of known first errors. ``sureness`` is its own estimate of its agreement."""
+    and of the oracle; ``precision`` and ``recall`` are of known first errors."""
 
     name: str
     completions: float
@@ -65,7 +65,6 @@ class Point:
     oracle: float
     precision: float
     recall: float
-    sureness: float | None
 
 
 def read_true_values(file: Path = TRUE_VALUES) -> list[EstimatedSolution]:
@@ -77,12 +76,12 @@ def by_ratio(solution: EstimatedSolution) -> int:
     return progress.first_error(progress.labels(start, values, "ratio", EPSILON))
 
 
-def smoothed(solutions: Sequence[EstimatedSolution]) -> tuple[list[int], float]:
-    """First errors, and how sure they are on average."""
+def smoothed(solutions: Sequence[EstimatedSolution]) -> tuple[list[int], list[float]]:
+    """First errors, and how sure they are."""
     chains = [Chain.of(solution) for solution in solutions]
     smoother = Smoother(fit(chains), EPSILON)
     posteriors = [smoother.judge(chain) for chain in chains]
-    return [posterior.best for posterior in posteriors], float(np.mean([posterior.sureness for posterior in posteriors]))
+    return [posterior.best for posterior in posteriors], [posterior.sureness for posterior in posteriors]
 
 
 async def estimates(solutions: Sequence[EstimatedSolution], config: EstimatorConfig, seed: int) -> list[EstimatedSolution]:
@@ -90,9 +89,7 @@ async def estimates(solutions: Sequence[EstimatedSolution], config: EstimatorCon
     return list(await asyncio.gather(*(estimator.estimate(solution) for solution in solutions)))
 
 
-def point(
-    name: str, estimated: Sequence[EstimatedSolution], found: Sequence[int], true: Sequence[int], oracle: Sequence[int], sure: float | None
-) -> Point:
+def point(name: str, estimated: Sequence[EstimatedSolution], found: Sequence[int], true: Sequence[int], oracle: Sequence[int]) -> Point:
     hits = [one == other for one, other in zip(found, true, strict=True)]
     named = [hit for hit, one in zip(hits, found, strict=True) if one >= 0]
     wrong = [hit for hit, other in zip(hits, true, strict=True) if other >= 0]
@@ -104,11 +101,21 @@ def point(
         oracle=float(np.mean([one == other for one, other in zip(found, oracle, strict=True)])),
         precision=float(np.mean(named)) if named else 0.0,
         recall=float(np.mean(wrong)) if wrong else 0.0,
-        sureness=sure,
     )
 
 
-def curves(solutions: Sequence[EstimatedSolution], seeds: Sequence[int]) -> list[Point]:
+RULES: Mapping[str, str] = {"Eq. 9, ratio": "ratio", "Eq. 9, smoothed": "smoothed", "thrifty, smoothed": "smoothed"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The points of every estimator (names of RULES), and for the smoothed ones how sure each answer was and whether it was right."""
+
+    curves: Mapping[str, Sequence[Point]]
+    reliability: Mapping[str, Sequence[tuple[float, bool]]]
+
+
+def compare(solutions: Sequence[EstimatedSolution], seeds: Sequence[int]) -> Comparison:
     """Every estimator at every budget, each the mean over ``seeds``."""
     true = [by_ratio(solution) for solution in solutions]
     oracle = [true_first_error(solution.problem, solution.steps) for solution in solutions]
@@ -119,21 +126,27 @@ def curves(solutions: Sequence[EstimatedSolution], seeds: Sequence[int]) -> list
     for most in MOSTS:
         config = ThriftyEstimatorConfig(start=32, first=4, batch=4, most=most, sureness=0.95)
         runs.append((f"most = {most}", config, ("thrifty, smoothed",)))
-    points: dict[tuple[str, str], list[Point]] = {}
+    lines: dict[str, list[Point]] = {name: [] for name in RULES}
+    reliability: dict[str, list[tuple[float, bool]]] = {name: [] for name, rule in RULES.items() if rule == "smoothed"}
     for budget, config, names in runs:
-        for seed in seeds:
-            estimated = asyncio.run(estimates(solutions, config, seed))
-            for name in names:
-                found, sure = smoothed(estimated) if "smoothed" in name else ([by_ratio(solution) for solution in estimated], None)
-                points.setdefault((name, budget), []).append(point(f"{name}, {budget}", estimated, found, true, oracle, sure))
-    return [_mean(group) for group in points.values()]
+        drawn = [asyncio.run(estimates(solutions, config, seed)) for seed in seeds]
+        for name in names:
+            points = []
+            for estimated in drawn:
+                if RULES[name] == "smoothed":
+                    found, sure = smoothed(estimated)
+                    reliability[name] += [(how, one == other) for how, one, other in zip(sure, found, true, strict=True)]
+                else:
+                    found = [by_ratio(solution) for solution in estimated]
+                points.append(point(f"{name}, {budget}", estimated, found, true, oracle))
+            lines[name].append(_mean(points))
+            print(f"monte-carlo: {lines[name][-1].name}: {100 * lines[name][-1].agreement:.1f} %", flush=True)
+    return Comparison(curves=lines, reliability=reliability)
 
 
 def _mean(group: Sequence[Point]) -> Point:
-    fields = ("completions", "tokens", "agreement", "oracle", "precision", "recall")
-    means = {name: float(np.mean([getattr(one, name) for one in group])) for name in fields}
-    sure = [one.sureness for one in group if one.sureness is not None]
-    return Point(name=group[0].name, sureness=float(np.mean(sure)) if sure else None, **means)
+    means = {name: float(np.mean([getattr(one, name) for one in group])) for name in Point.__dataclass_fields__ if name != "name"}
+    return Point(name=group[0].name, **means)
 
 
 def at_agreement(points: Sequence[Point], wanted: float) -> float | None:
@@ -155,32 +168,63 @@ def at_tokens(points: Sequence[Point], tokens: float) -> float:
     return float(np.interp(tokens, [one.tokens for one in ordered], [one.agreement for one in ordered]))
 
 
-def monte_carlo_benchmark(seeds: Sequence[int]) -> dict[str, Any]:
+def calibration(answers: Sequence[tuple[float, bool]], bins: int = 10) -> list[tuple[float, float, int]]:
+    """(mean sureness, share right, number) of answers in bins of sureness; empty bins are left out."""
+    rows = []
+    for low in np.arange(bins) / bins:
+        inside = [(sure, hit) for sure, hit in answers if low < sure <= low + 1 / bins]
+        if inside:
+            rows.append((float(np.mean([sure for sure, _ in inside])), float(np.mean([hit for _, hit in inside])), len(inside)))
+    return rows
+
+
+def plot(comparison: Comparison, file: Path) -> None:
+    """Agreement over tokens, and whether estimators are as sure as they are right, as a picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, points in comparison.curves.items():
+        ordered = sorted(points, key=lambda one: one.tokens)
+        left.plot([one.tokens for one in ordered], [100 * one.agreement for one in ordered], marker="o", label=name)
+    left.set(xscale="log", xlabel="completion tokens a solution", ylabel="first error agrees with known values, %")
+    left.legend()
+    right.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    for name, answers in comparison.reliability.items():
+        rows = calibration(answers)
+        right.plot([sure for sure, _, _ in rows], [share for _, share, _ in rows], marker="o", label=name)
+    right.set(xlabel="probability given to the answer", ylabel="share right")
+    right.legend()
+    figure.savefig(file, dpi=110)
+
+
+def monte_carlo_benchmark(seeds: Sequence[int], picture: Path | None) -> dict[str, Any]:
     """Prints the curves and gives the figures that matter."""
     solutions = read_true_values()
-    points = curves(solutions, seeds)
-    of: Callable[[str], list[Point]] = lambda name: [one for one in points if one.name.startswith(name)]  # noqa: E731
+    comparison = compare(solutions, seeds)
+    print(f"{len(solutions)} solutions, {len(seeds)} seeds; agreement with the known values and the oracle, precision and recall, in %")
     rows = [
         [
             one.name,
             f"{one.completions:.0f}",
             f"{one.tokens:,.0f}",
             *(f"{100 * share:.1f}" for share in (one.agreement, one.oracle, one.precision, one.recall)),
-            "-" if one.sureness is None else f"{100 * one.sureness:.1f}",
         ]
+        for points in comparison.curves.values()
         for one in points
     ]
-    print(f"{len(solutions)} solutions, {len(seeds)} seeds; agreement with the known values and the oracle, precision and recall, in %")
-    print(text_table(("estimator", "completions", "tokens", "known", "oracle", "precision", "recall", "own estimate"), rows))
-    paper = next(one for one in points if one.name == f"Eq. 9, ratio, K = {PAPER_SCALE}")
-    thrifty = of("thrifty")
+    print(text_table(("estimator", "completions", "tokens", "known", "oracle", "precision", "recall"), rows))
+    for name, answers in comparison.reliability.items():
+        for sure, share, number in calibration(answers):
+            print(f"{name}: {number} answers {100 * sure:.0f} % sure: {100 * share:.0f} % right")
+    if picture is not None:
+        plot(comparison, picture)
+    paper = next(one for one in comparison.curves["Eq. 9, ratio"] if one.name.endswith(f"K = {PAPER_SCALE}"))
+    thrifty = comparison.curves["thrifty, smoothed"]
     tokens = at_agreement(thrifty, paper.agreement)
-    best = max(thrifty, key=lambda one: one.agreement)
     return {
         "benchmark": "monte-carlo",
         "token_ratio": round(tokens / paper.tokens, 3) if tokens is not None else None,
         "agreement_eq9": round(paper.agreement, 3),
         "agreement_smoothed": round(at_tokens(thrifty, paper.tokens), 3),
-        "tokens_eq9": round(paper.tokens),
-        "tokens_smoothed": round(best.tokens),
     }
