@@ -14,8 +14,8 @@ from workflows.benchmarks.monte_carlo import KnownCompleter, Point, at_agreement
 def known(number: int) -> EstimatedSolution:
     """Start 0.5 (10 tokens a completion), then 0.25 (4 tokens), then its own wrong answer."""
     return EstimatedSolution(
-        id=f"p/s{number}", problem_id="p", problem="", answer="", level=None, steps=("a", "b"), final_answer=None, outcome=Outcome.INCORRECT,
-        problem_counts=Counts(), start_counts=Counts(correct=500, incorrect=500),
+        id=f"p/s{number}", problem_id="p", problem="", answer="", level=None, steps=("a", "b"), final_answer=None,
+        outcome=Outcome.INCORRECT, problem_counts=Counts(), start_counts=Counts(correct=500, incorrect=500),
         step_counts_S=(Counts(correct=250, incorrect=750), Counts(incorrect=1)), num_completions=2000, num_tokens=14_000,
         tokens_T=(10_000 if number == 0 else 0, 4_000),
     )  # fmt: skip
