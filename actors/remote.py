@@ -160,11 +160,13 @@ class RemoteExecutors:
         number, name = _parts(session)
         is_new = session in self._not_begun
         self._not_begun.discard(session)
+        ended = self._take_ended(number)
         try:
-            result: CodeResult = await self._handles[number].serve.remote(name, code, is_new, self._take_ended(number))
+            result: CodeResult = await self._handles[number].serve.remote(name, code, is_new, ended)
         except KeyError as error:  # it was started anew, without its sessions
             raise ActorLost(f"code executor {number} died: {error}") from error
         except RayActorError as error:
+            self._note_ended(number, ended)  # it may live, and not have been reached
             await until_alive(self._handles[number])
             raise ActorLost(f"code executor {number} died: {error}") from error
         return result
@@ -175,9 +177,12 @@ class RemoteExecutors:
         if session in self._not_begun:
             self._not_begun.remove(session)
             return
-        if not self._ended[number]:
+        self._note_ended(number, [name])
+
+    def _note_ended(self, number: int, names: Sequence[str]) -> None:
+        if names and not self._ended[number]:
             asyncio.get_running_loop().call_later(TELL_S, self._tell_ended, number)
-        self._ended[number].append(name)
+        self._ended[number] += names
 
     def _take_ended(self, number: int) -> list[str]:
         ended, self._ended[number] = self._ended[number], []
