@@ -6,12 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorUnavailableError
 
 from actors import remote
 from actors.code_executor import CodeRefused, CodeResult, CodeStatus
 from actors.code_turns import CodeTurn, write_with_code
 from actors.engine import Completion, Finish, Request, Sampling, Turn
-from actors.remote import RemoteExecutors
+from actors.remote import ActorLost, RemoteExecutors
 
 
 class Method:
@@ -72,6 +73,34 @@ def test_an_executor_hears_of_a_session_with_a_block_and_of_the_last_end_by_itse
         ("serve", second, "3", True, [first]),
         ("close", second),
     ]
+
+
+def test_an_end_that_was_not_heard_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "TELL_S", 0.05)
+    actor = Actor()
+    actor.__ray_ready__ = Method("ready", actor.calls)  # type: ignore[attr-defined]
+
+    class Lost(Method):
+        def remote(self, *arguments: Any) -> asyncio.Future[CodeResult]:
+            super().remote(*arguments)
+            answer: asyncio.Future[CodeResult] = asyncio.get_running_loop().create_future()
+            answer.set_exception(ActorUnavailableError("away", None))
+            return answer
+
+    async def run() -> str:
+        runner = RemoteExecutors([actor])
+        first, second = await runner.open(), await runner.open()
+        await runner.run(first, "1")
+        await runner.close(first)
+        heard, actor.serve = actor.serve, Lost("serve", actor.calls)
+        with pytest.raises(ActorLost):
+            await runner.run(second, "2")
+        actor.serve = heard
+        await asyncio.sleep(0.2)
+        return first.removeprefix("0:")
+
+    first = asyncio.run(run())
+    assert actor.calls[-1] == ("close", first)
 
 
 def test_a_refused_block_is_no_output() -> None:
