@@ -187,7 +187,10 @@ def plot(comparison: Comparison, file: Path) -> None:
     for name, points in comparison.curves.items():
         ordered = sorted(points, key=lambda one: one.tokens)
         left.plot([one.tokens for one in ordered], [100 * one.agreement for one in ordered], marker="o", label=name)
-    left.set(xscale="log", xlabel="completion tokens a solution", ylabel="first error agrees with known values, %")
+    left.set_xscale("log")
+    left.set_xticks([500, 1000, 2000, 4000, 8000], labels=["500", "1,000", "2,000", "4,000", "8,000"])
+    left.minorticks_off()
+    left.set(xlabel="completion tokens a solution", ylabel="first error agrees with known values, %")
     left.legend()
     right.plot([0, 1], [0, 1], color="grey", linewidth=1)
     for name, answers in comparison.reliability.items():
