@@ -243,7 +243,7 @@ class Smoother:
             wrong, right = (forward[0, t - 1] @ moves[y] @ after for moves in (self._bad_moves, self._good_moves))
             bad.append(wrong / (wrong + right))
         bad.append(0.0 if chain.is_correct else 1.0)
-        return Posterior(values_T=values, bad_S=np.array(bad), first_error=self._first_error(emission, y)[0])
+        return Posterior(values_T=values, bad_S=np.array(bad), first_error=self._masses(emission, y)[0][0])
 
     def log_likelihood(self, chain: Chain) -> float:
         """Of a chain's counts, up to a term that no prior changes."""
@@ -251,25 +251,33 @@ class Smoother:
         y = int(chain.is_correct)
         return float(_messages(self._prior.initial[y], self._moves[y], emission)[2][0])
 
-    def _first_error(self, emission: Floats, y: int) -> Floats:
-        """P(first error) [N, T + 1] for emissions [N, T, G]; a solution with a wrong answer errs at its last step if not before."""
-        return self._masses(emission, y)[0]
-
     def _masses(self, emission: Floats, y: int) -> tuple[Floats, Floats]:
-        """P(first error) [N, T + 1] and the likelihood of all counts [N]."""
+        """P(first error) [N, T + 1] for emissions [N, T, G], and the log-likelihood of all counts [N].
+
+        A solution with a wrong answer errs at its last step if not before. Messages are scaled, or long solutions would underflow.
+        """
         number, length, _ = emission.shape
-        backward = np.ones_like(emission)
-        for t in range(length - 2, -1, -1):
-            backward[:, t] = (emission[:, t + 1] * backward[:, t + 1]) @ self._moves[y].T
-        masses = np.zeros((number, length + 1))
-        clean = self._prior.initial[y] * emission[:, 0]
-        for t in range(1, length):
-            after = emission[:, t] * backward[:, t]
-            masses[:, t - 1] = ((clean @ self._bad_moves[y]) * after).sum(axis=1)
-            clean = (clean @ self._good_moves[y]) * emission[:, t]
-        masses[:, length if y else length - 1] = clean.sum(axis=1)
+        backward, backward_log = np.ones_like(emission), np.zeros((number, length))
+        logs = np.full((number, length + 1), -np.inf)
+        with np.errstate(divide="ignore"):
+            for t in range(length - 2, -1, -1):
+                here = (emission[:, t + 1] * backward[:, t + 1]) @ self._moves[y].T
+                top = here.max(axis=1)
+                backward[:, t] = here / top[:, None]
+                backward_log[:, t] = backward_log[:, t + 1] + np.log(top)
+            clean, clean_log = self._prior.initial[y] * emission[:, 0], np.zeros(number)
+            for t in range(1, length):
+                wrong = ((clean @ self._bad_moves[y]) * emission[:, t] * backward[:, t]).sum(axis=1)
+                logs[:, t - 1] = np.log(wrong) + clean_log + backward_log[:, t]
+                clean = (clean @ self._good_moves[y]) * emission[:, t]
+                top = clean.sum(axis=1)
+                clean = clean / np.where(top > 0, top, 1.0)[:, None]
+                clean_log = clean_log + np.log(top)
+            logs[:, length if y else length - 1] = np.log(clean.sum(axis=1)) + clean_log
+        top = logs.max(axis=1)
+        masses = np.exp(logs - top[:, None])
         total = masses.sum(axis=1)
-        return masses / total[:, None], total
+        return masses / total[:, None], top + np.log(total)
 
     def most_telling_state(self, chain: Chain, batch: int, open_T: Sequence[bool]) -> tuple[int, float]:
         """The state of which ``batch`` more completions tell most about the first error, and how many nats they are expected to.
@@ -294,7 +302,8 @@ class Smoother:
             emission[row, :, t] *= new
         masses, likelihood = self._masses(emission.reshape(-1, length, len(GRID)), y)
         entropy = -(masses * np.log(np.maximum(masses, 1e-300))).sum(axis=1).reshape(len(states), -1)
-        chance = likelihood.reshape(len(states), -1)
+        logs = likelihood.reshape(len(states), -1)
+        chance = np.exp(logs - logs.max(axis=1, keepdims=True))
         chance = chance / chance.sum(axis=1, keepdims=True)
         now = self._masses(base[None], y)[0][0]
         gain = -(now * np.log(np.maximum(now, 1e-300))).sum() - (entropy * chance).sum(axis=1)

@@ -115,6 +115,17 @@ def test_empty_and_extreme_counts(successes: tuple[int, ...], trials: tuple[int,
         assert posterior.values_T[0] < 0.05
 
 
+def test_a_long_solution_does_not_underflow() -> None:
+    """300 steps of counts that jump between two values: the likelihood is far below the smallest float."""
+    smoother = Smoother(flat_prior(), EPSILON)
+    chain = Chain((100, 90, 100, 90) * 75, (200, 100, 200, 100) * 75, is_correct=False)
+    posterior = smoother.judge(chain)
+    assert smoother.log_likelihood(chain) < -800
+    assert posterior.first_error.sum() == pytest.approx(1.0)
+    assert np.isfinite(posterior.bad_S).all()
+    assert np.isfinite(smoother.most_telling_state(chain, 4, [True] * 300)[1])
+
+
 def test_counts_that_can_not_be_are_refused() -> None:
     for successes, trials in (((3,), (2,)), ((-1,), (2,)), ((1, 1), (2,)), ((), ())):
         with pytest.raises(ValueError, match="trials"):
