@@ -11,6 +11,7 @@ from genprm.records import (
     CritiqueOutcome,
     EstimatedSolution,
     JudgedSolution,
+    LearnedPrior,
     Outcome,
     Record,
     Segment,
@@ -32,7 +33,9 @@ EXAMPLES: list[Record] = [
         step_counts_S=(Counts(correct=2), Counts(timed_out=1)),
         num_completions=4,
         num_tokens=100,
+        tokens_T=(60, 40),
     ),
+    LearnedPrior(initial=[[0.5, 0.5], [1.0, 0.0]], weights=[[[1.0]], [[1.0]]], num_solutions=7),
     Critique(
         id="p/s0",
         problem_id="p",
@@ -75,7 +78,7 @@ def test_columns_are_pinned() -> None:
     assert Solution.schema().names == [
         "id", "problem_id", "problem", "answer", "level", "steps", "final_answer", "outcome", "problem_counts",
     ]  # fmt: skip
-    assert EstimatedSolution.schema().names[-4:] == ["start_counts", "step_counts_S", "num_completions", "num_tokens"]
+    assert EstimatedSolution.schema().names[-5:] == ["start_counts", "step_counts_S", "num_completions", "num_tokens", "tokens_T"]
 
 
 def test_parallel_lists_are_checked() -> None:
@@ -86,6 +89,7 @@ def test_parallel_lists_are_checked() -> None:
             step_counts_S=(Counts(),),
             num_completions=0,
             num_tokens=0,
+            tokens_T=(0,),
         )
     with pytest.raises(ValueError, match="label 2"):
         BenchmarkSolution(id="x", problem="P", steps=("a", "b"), label=2)
