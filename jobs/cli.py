@@ -69,8 +69,10 @@ def main(
     try:
         held.enter_context(locked(run))
         run.write_bytes(f"config-{job}.json", resolved(config).encode())
+        from cluster import interrupts
         from cluster.session import connect, disconnect
 
+        interrupts.watch()
         connect(config.ray)
         tracker = Tracker(config.tracking, job=job, run=run, resolved=config.model_dump(mode="json"))
         try:

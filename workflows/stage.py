@@ -26,6 +26,7 @@ from ray.exceptions import RayError
 from actors import remote
 from actors.engine import EngineConfig
 from actors.remote import Handles, Services
+from cluster import interrupts
 from cluster.plan import READING, Demand, shortfall
 from genprm.records import Record
 from workflows import parts
@@ -80,6 +81,7 @@ def run_stage(stage: Stage, run: Folder, tracker: Tracker) -> StageSummary:
 
     Raises StageRefused for a changed configuration or input, SetupFailed if no worker can be built, StageFailed else.
     """
+    interrupts.check()
     folder = run / stage.name
     if not (run / stage.reads).exists(parts.DONE):
         raise StageFailed(f"{stage.name} reads {stage.reads}, which is not finished in {run.uri}")
@@ -109,6 +111,7 @@ def run_table_stage(
 
     ``make`` gives the rows, the rejects and the number of input rows, which is their sum.
     """
+    interrupts.check()
     plan = jsonable(plan)
     folder = run / name
     check_plan(folder, plan)
@@ -164,6 +167,7 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
         progress = _Progress(stage.name, len(done), rows_in)
         for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             progress.add(commit)
+            interrupts.check()
             if progress.num_rejected_only >= HOPELESS_ROWS and parts.all_failed(run, stage.name):
                 break
     except RayError as error:

@@ -15,6 +15,7 @@ from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from actors.train_config import TrainConfig
+from cluster import interrupts
 from cluster.plan import Demand, shortfall
 from genprm.records import Conversation, Record
 from workflows import parts
@@ -62,6 +63,7 @@ def local_path(run: Folder) -> Path:
 
 def train(run: Folder, config: TrainConfig, *, conversations: str, tracker: Tracker) -> StageSummary:
     """Fine-tune on a finished conversations stage; goes on from the newest checkpoint; a finished one is only reported."""
+    interrupts.check()
     source = (run / conversations).read_json(parts.DONE)
     inputs = {conversations: source["contents"], "base_model": weights_fingerprint(config.base_model) or config.base_model}
     plan = {"config": json.loads(config.model_dump_json()), "inputs": inputs}

@@ -64,7 +64,7 @@ def test_dry_run_prints_the_resolved_configuration_and_the_stages(tmp_path: Path
     assert done.returncode == 0
     body, _, plan = done.stdout.rpartition("would run")
     assert json.loads(body)["rollouts"]["max_paths"] == 2048
-    assert plan.strip().endswith("problems -> rollouts -> solutions -> estimates -> labels")
+    assert plan.strip().endswith("problems -> rollouts -> solutions -> estimates -> prior -> labels")
 
 
 @pytest.mark.ray

@@ -17,8 +17,8 @@ def case(name: str, *blocks: str, statuses: set[CodeStatus], not_output_re: str 
     return Case(name=name, category="test", blocks=blocks, statuses=frozenset(statuses), output_re=None, not_output_re=not_output_re)
 
 
-def escaped(cases: list[Case], *, namespaces: bool, **limits: float) -> dict[str, list[str]]:
-    report = asyncio.run(run_cases(cases, LIMITS.model_copy(update={"namespaces": namespaces, **limits})))
+def escaped(cases: list[Case], *, namespaces: bool) -> dict[str, list[str]]:
+    report = asyncio.run(run_cases(cases, LIMITS.model_copy(update={"namespaces": namespaces})))
     allowed = {"stat_probe"} if report.tier is Tier.STANDARD else set()
     return {name: why for name, why in report.escaped.items() if name not in allowed}
 
@@ -27,7 +27,7 @@ def escaped(cases: list[Case], *, namespaces: bool, **limits: float) -> dict[str
 def test_the_hostile_snippets_are_contained() -> None:
     cases = read_cases(shared("hostile/snippets.jsonl"))
     assert len(cases) == 154
-    assert escaped(cases, namespaces=True, timeout_s=2.0, memory_mib=256) == {}
+    assert escaped(cases, namespaces=True) == {}
 
 
 def test_what_namespaces_would_hide_is_contained_without_them() -> None:
