@@ -24,10 +24,10 @@ def test_a_short_soak(tmp_path: Path) -> None:
     snippets = tmp_path / "snippets.jsonl"
     rows = [{"name": row["name"], "category": "soak", "code": row["code"], "expectation": {"status": row["status"]}} for row in HOSTILE]
     snippets.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [sys.executable, "-m", "jobs.benchmark", "soak", "--sessions", "250", "--kill-every", "6", "--snippets", str(snippets)]
+    command = [sys.executable, "-m", "jobs.benchmark", "soak", "--sessions", "150", "--kill-every", "4", "--snippets", str(snippets)]
     command += ["--set", "executor.num_executors=2", "--set", f"executor.scratch_dir={tmp_path}", "--set", "ray.dashboard=false"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     result = json.loads(done.stdout.strip().splitlines()[-1])
-    assert result == {"benchmark": "soak", "sessions": 250, "wrong": 0, "left": 0}
+    assert result == {"benchmark": "soak", "sessions": 150, "wrong": 0, "left": 0}
     assert "executors killed" in done.stdout

@@ -18,7 +18,7 @@ def case(name: str, *blocks: str, statuses: set[CodeStatus], not_output_re: str 
 
 
 def escaped(cases: list[Case], *, namespaces: bool) -> dict[str, list[str]]:
-    report = asyncio.run(run_cases(cases, LIMITS.model_copy(update={"namespaces": namespaces})))
+    report = asyncio.run(run_cases(cases, LIMITS.model_copy(update={"namespaces": namespaces, "timeout_s": 2.0})))
     allowed = {"stat_probe"} if report.tier is Tier.STANDARD else set()
     return {name: why for name, why in report.escaped.items() if name not in allowed}
 
