@@ -32,6 +32,8 @@ def main() -> int:
     soak.add_argument("--kill-every", type=float, default=10.0, metavar="SECONDS", help="0: kill nothing (default: %(default)s)")
     estimators = names.add_parser("monte-carlo", help="what estimators of step values cost and find, on stored true values")
     estimators.add_argument("--seeds", type=int, default=5, metavar="N", help="repetitions of each (default: %(default)s)")
+    worlds = ("arithmetic", "one-drop", "drifting", "many-drops", "jumpy")
+    estimators.add_argument("--world", choices=worlds, default="arithmetic", help="stored values, or made-up ones (default: %(default)s)")
     estimators.add_argument("--plot", metavar="FILE", help="draw the curves and the calibration, too")
     grading = names.add_parser("grading", help="answers a second on real solutions, and how many are judged as recorded")
     grading.add_argument("--solutions", required=True, metavar="FILE", help="JSONL of gt (reference), code and score (of each solution)")
@@ -73,7 +75,8 @@ def main() -> int:
         elif arguments.name == "monte-carlo":
             from workflows.benchmarks.monte_carlo import monte_carlo_benchmark
 
-            result = monte_carlo_benchmark(range(arguments.seeds), Path(arguments.plot) if arguments.plot else None)
+            picture = Path(arguments.plot) if arguments.plot else None
+            result = monte_carlo_benchmark(range(arguments.seeds), picture, arguments.world)
         elif arguments.name == "grading":
             from workflows.benchmarks.grading import grading_benchmark, read_solutions
 

@@ -8,7 +8,17 @@ import pytest
 
 from actors.estimator import PaperEstimatorConfig
 from genprm.records import Counts, EstimatedSolution, Outcome
-from workflows.benchmarks.monte_carlo import KnownCompleter, Point, at_agreement, at_tokens, calibration, estimates
+from workflows.benchmarks.monte_carlo import (
+    WORLDS,
+    KnownCompleter,
+    Point,
+    at_agreement,
+    at_tokens,
+    by_ratio,
+    calibration,
+    estimates,
+    made_up,
+)
 
 
 def known(number: int) -> EstimatedSolution:
@@ -42,6 +52,15 @@ def test_the_estimators_own_code_spends_them() -> None:
     first, second = asyncio.run(estimates([known(0), known(1)], config, seed=0))
     assert (first.num_completions, second.num_completions) == (24, 16)
     assert (first.num_tokens, second.num_tokens) == (80 + 64, 64)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_made_up_worlds_have_errors_and_none(name: str) -> None:
+    solutions = made_up(WORLDS[name], 200)
+    errors = [by_ratio(solution) for solution in solutions]
+    assert 10 < sum(index < 0 for index in errors) < 190
+    assert all(4 <= len(solution.steps) <= 10 for solution in solutions)
+    assert solutions == made_up(WORLDS[name], 200)
 
 
 def test_curves_are_read_between_their_points() -> None:

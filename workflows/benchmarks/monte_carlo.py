@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from actors.engine.base import derive_seed
 from actors.estimator import Estimator, EstimatorConfig, PaperEstimatorConfig, ThriftyEstimatorConfig
 from genprm import monte_carlo, progress
-from genprm.records import Counts, EstimatedSolution, Solution
+from genprm.records import Counts, EstimatedSolution, Outcome, Solution
 from genprm.smoothing import Chain, Smoother, fit
 from genprm.toy.truth import true_first_error
 from workflows.report import text_table
@@ -62,13 +62,72 @@ class Point:
     completions: float
     tokens: float
     agreement: float
-    oracle: float
+    oracle: float | None
     precision: float
     recall: float
 
 
 def read_true_values(file: Path = TRUE_VALUES) -> list[EstimatedSolution]:
     return [EstimatedSolution.of(row) for row in pq.read_table(file).to_pylist()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Made-up solutions of 4 to 10 steps: at each step the value drifts by a normal step of ``drift`` in log-odds and, with
+    probability ``drop``, is multiplied by a uniform factor of ``factor``; with ``single`` at most once."""
+
+    drift: float
+    drop: float
+    factor: tuple[float, float]
+    single: bool = True
+
+
+WORLDS: Mapping[str, World] = {
+    "one-drop": World(drift=0.1, drop=0.12, factor=(0.0, 0.7)),
+    "drifting": World(drift=0.35, drop=0.12, factor=(0.0, 0.7)),
+    "many-drops": World(drift=0.1, drop=0.3, factor=(0.4, 0.95), single=False),
+    "jumpy": World(drift=0.1, drop=0.4, factor=(0.6, 1.5), single=False),
+}
+NUM_MADE_UP, MADE_UP_TRIALS, MADE_UP_LENGTH = 300, 1_000_000, 100
+
+
+def made_up(world: World, number: int, seed: int = 0) -> list[EstimatedSolution]:
+    """Solutions with known values, none of which the smoother's kernels were made for; 100 tokens a completion."""
+    rng = np.random.default_rng(seed)
+    solutions = []
+    for index in range(number):
+        values = [float(rng.beta(1.5, 1.5))]
+        dropped = False
+        for _ in range(int(rng.integers(3, 10))):
+            odds = np.log(values[-1] / (1 - values[-1])) + rng.normal(0, world.drift)
+            value = float(1 / (1 + np.exp(-odds)))
+            if rng.random() < world.drop and not (world.single and dropped):
+                value, dropped = value * float(rng.uniform(*world.factor)), True
+            values.append(float(np.clip(value, 1e-4, 1 - 1e-4)))
+        right = bool(rng.random() < values[-1])
+        outcome = Outcome.CORRECT if right else Outcome.INCORRECT
+        counts = [
+            Counts(correct=round(MADE_UP_TRIALS * value), incorrect=MADE_UP_TRIALS - round(MADE_UP_TRIALS * value)) for value in values
+        ]
+        solutions.append(
+            EstimatedSolution(
+                id=f"p{index}/s0",
+                problem_id=f"p{index}",
+                problem="",
+                answer="",
+                level=None,
+                steps=("",) * len(values),
+                final_answer=None,
+                outcome=outcome,
+                problem_counts=Counts(),
+                start_counts=counts[0],
+                step_counts_S=(*counts[1:], Counts.of_outcomes([outcome])),
+                num_completions=0,
+                num_tokens=0,
+                tokens_T=(MADE_UP_LENGTH * MADE_UP_TRIALS,) * len(values),
+            )  # fmt: skip
+        )
+    return solutions
 
 
 def by_ratio(solution: EstimatedSolution) -> int:
@@ -89,7 +148,9 @@ async def estimates(solutions: Sequence[EstimatedSolution], config: EstimatorCon
     return list(await asyncio.gather(*(estimator.estimate(solution) for solution in solutions)))
 
 
-def point(name: str, estimated: Sequence[EstimatedSolution], found: Sequence[int], true: Sequence[int], oracle: Sequence[int]) -> Point:
+def point(
+    name: str, estimated: Sequence[EstimatedSolution], found: Sequence[int], true: Sequence[int], oracle: Sequence[int] | None
+) -> Point:
     hits = [one == other for one, other in zip(found, true, strict=True)]
     named = [hit for hit, one in zip(hits, found, strict=True) if one >= 0]
     wrong = [hit for hit, other in zip(hits, true, strict=True) if other >= 0]
@@ -98,7 +159,7 @@ def point(name: str, estimated: Sequence[EstimatedSolution], found: Sequence[int
         completions=float(np.mean([solution.num_completions for solution in estimated])),
         tokens=float(np.mean([solution.num_tokens for solution in estimated])),
         agreement=float(np.mean(hits)),
-        oracle=float(np.mean([one == other for one, other in zip(found, oracle, strict=True)])),
+        oracle=None if oracle is None else float(np.mean([one == other for one, other in zip(found, oracle, strict=True)])),
         precision=float(np.mean(named)) if named else 0.0,
         recall=float(np.mean(wrong)) if wrong else 0.0,
     )
@@ -115,10 +176,9 @@ class Comparison:
     reliability: Mapping[str, Sequence[tuple[float, bool]]]
 
 
-def compare(solutions: Sequence[EstimatedSolution], seeds: Sequence[int]) -> Comparison:
+def compare(solutions: Sequence[EstimatedSolution], seeds: Sequence[int], oracle: Sequence[int] | None) -> Comparison:
     """Every estimator at every budget, each the mean over ``seeds``."""
     true = [by_ratio(solution) for solution in solutions]
-    oracle = [true_first_error(solution.problem, solution.steps) for solution in solutions]
     runs: list[tuple[str, EstimatorConfig, tuple[str, ...]]] = []
     for scale in SCALES:
         config: EstimatorConfig = PaperEstimatorConfig(start=scale, hard=2 * scale, middle=scale, easy=max(1, scale // 2))
@@ -145,8 +205,8 @@ def compare(solutions: Sequence[EstimatedSolution], seeds: Sequence[int]) -> Com
 
 
 def _mean(group: Sequence[Point]) -> Point:
-    means = {name: float(np.mean([getattr(one, name) for one in group])) for name in Point.__dataclass_fields__ if name != "name"}
-    return Point(name=group[0].name, **means)
+    names = [name for name in Point.__dataclass_fields__ if name != "name" and getattr(group[0], name) is not None]
+    return replace(group[0], **{name: float(np.mean([getattr(one, name) for one in group])) for name in names})
 
 
 def at_agreement(points: Sequence[Point], wanted: float) -> float | None:
@@ -201,17 +261,21 @@ def plot(comparison: Comparison, file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def monte_carlo_benchmark(seeds: Sequence[int], picture: Path | None) -> dict[str, Any]:
-    """Prints the curves and gives the figures that matter."""
-    solutions = read_true_values()
-    comparison = compare(solutions, seeds)
+def monte_carlo_benchmark(seeds: Sequence[int], picture: Path | None, world: str = "arithmetic") -> dict[str, Any]:
+    """Prints the curves and gives the figures that matter; ``world`` is a name of WORLDS, or "arithmetic": the stored values."""
+    if world == "arithmetic":
+        solutions = read_true_values()
+        comparison = compare(solutions, seeds, [true_first_error(solution.problem, solution.steps) for solution in solutions])
+    else:
+        solutions = made_up(WORLDS[world], NUM_MADE_UP)
+        comparison = compare(solutions, seeds, None)
     print(f"{len(solutions)} solutions, {len(seeds)} seeds; agreement with the known values and the oracle, precision and recall, in %")
     rows = [
         [
             one.name,
             f"{one.completions:.0f}",
             f"{one.tokens:,.0f}",
-            *(f"{100 * share:.1f}" for share in (one.agreement, one.oracle, one.precision, one.recall)),
+            *("-" if share is None else f"{100 * share:.1f}" for share in (one.agreement, one.oracle, one.precision, one.recall)),
         ]
         for points in comparison.curves.values()
         for one in points
