@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def made_up(world: World, number: int, seed: int = 0) -> list[EstimatedSolution]
                 num_completions=0,
                 num_tokens=0,
                 tokens_T=(MADE_UP_LENGTH * MADE_UP_TRIALS,) * len(values),
-            )  # fmt: skip
+            )
         )
     return solutions
 
@@ -205,8 +205,11 @@ def compare(solutions: Sequence[EstimatedSolution], seeds: Sequence[int], oracle
 
 
 def _mean(group: Sequence[Point]) -> Point:
-    names = [name for name in Point.__dataclass_fields__ if name != "name" and getattr(group[0], name) is not None]
-    return replace(group[0], **{name: float(np.mean([getattr(one, name) for one in group])) for name in names})
+    means: dict[str, Any] = {"name": group[0].name}
+    for name in ("completions", "tokens", "agreement", "oracle", "precision", "recall"):
+        values = [getattr(one, name) for one in group]
+        means[name] = None if values[0] is None else float(np.mean(values))
+    return Point(**means)
 
 
 def at_agreement(points: Sequence[Point], wanted: float) -> float | None:
