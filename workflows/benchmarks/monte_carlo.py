@@ -33,18 +33,23 @@ MOSTS = (4, 8, 12, 16, 24, 32, 48, 64)
 
 
 class KnownCompleter:
-    """Draws completions from known values; the same for the same seed, row, state and index."""
+    """Draws completions from known values; the same for the same seed, row, state and index.
+
+    States after one that was never solved have value 0, and completions as long as the last known ones of their solution: too long, if
+    anything.
+    """
 
     def __init__(self, solutions: Sequence[EstimatedSolution], seed: int) -> None:
         self._values: dict[tuple[str, int], tuple[float, float]] = {}
         self._seed = seed
         for solution in solutions:
-            counts_T = (solution.start_counts, *solution.step_counts_S[:-1])
-            for state, (counts, tokens) in enumerate(zip(counts_T, solution.tokens_T, strict=True)):
-                row_id = solution.id if state else solution.problem_id
-                if tokens or (row_id, state) not in self._values:
-                    mean = tokens / counts.trials if counts.trials else 0.0
-                    self._values[row_id, state] = (monte_carlo.value(counts), mean)
+            if solution.tokens_T[0]:  # written to one solution of a problem only
+                start = solution.start_counts
+                self._values[solution.problem_id, 0] = (monte_carlo.value(start), solution.tokens_T[0] / start.trials)
+            mean = 0.0
+            for state, (counts, tokens) in enumerate(zip(solution.step_counts_S[:-1], solution.tokens_T[1:], strict=True), start=1):
+                mean = tokens / counts.trials if counts.trials else mean
+                self._values[solution.id, state] = (monte_carlo.value(counts), mean)
 
     async def complete(self, solution: Solution, state: int, number: int, *, row_id: str, index: int) -> tuple[Counts, int]:
         value, mean = self._values[row_id, state]
