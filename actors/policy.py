@@ -119,8 +119,15 @@ class Policy:
                     continue
                 outcomes.append(sample.grade.outcome)
                 if valid:
-                    path = Path(steps=sample.steps, answer=sample.grade.answer, outcome=sample.grade.outcome)
-                    paths.setdefault(sample.steps, path)
+                    paths.setdefault(
+                        sample.steps,
+                        Path(
+                            steps=sample.steps,
+                            answer=sample.grade.answer,
+                            outcome=sample.grade.outcome,
+                            num_tokens=sample.num_tokens,
+                        ),
+                    )
             round_index += 1
             if all(_count(paths, kind) >= config.keep_per_kind for kind in (Outcome.CORRECT, Outcome.INCORRECT)):
                 break

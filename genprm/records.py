@@ -158,23 +158,27 @@ class Problem(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Path:
-    """One kept rollout of a problem: its steps, the answer it reached and whether that is right."""
+    """One kept rollout of a problem: its steps, the answer it reached, whether that is right, and its length in tokens."""
 
     steps: tuple[str, ...]
     answer: str | None
     outcome: Outcome
+    num_tokens: int
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(self.steps))
         object.__setattr__(self, "outcome", Outcome(self.outcome))
 
 
-_PATH_TYPE = pa.struct([("steps", _list(pa.string())), ("answer", pa.string()), ("outcome", pa.string())])
+_PATH_TYPE = pa.struct([("steps", _list(pa.string())), ("answer", pa.string()), ("outcome", pa.string()), ("num_tokens", pa.int64())])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollouts(Record):
-    """All that the policy made of one problem: counts over every path sampled, and the distinct paths worth keeping."""
+    """All that the policy made of one problem: counts over every path sampled, and the distinct paths worth keeping.
+
+    ``num_tokens`` are those of every path sampled; what the kept ones have stands with them.
+    """
 
     problem_id: str
     problem: str

@@ -24,6 +24,8 @@ def main() -> int:
     engine = names.add_parser("engine", help="the rollouts stage against bare vLLM on the same prompts")
     engine.add_argument("--problems", type=int, default=200, metavar="N", help="(default: %(default)s)")
     engine.add_argument("--samples", type=int, default=16, metavar="N", help="paths a problem (default: %(default)s)")
+    estimates = names.add_parser("estimates", help="the estimates stage against bare vLLM on the same requests")
+    estimates.add_argument("--problems", type=int, default=200, metavar="N", help="(default: %(default)s)")
     executor = names.add_parser("executor", help="the code executor against fresh interpreters and against exec")
     executor.add_argument("--sessions", type=int, default=400, metavar="N", help="for each rate (default: %(default)s)")
     soak = names.add_parser("soak", help="many sessions of the executors, some hostile, while executors are killed")
@@ -37,7 +39,7 @@ def main() -> int:
     estimators.add_argument("--plot", metavar="FILE", help="draw the curves and the calibration, too")
     grading = names.add_parser("grading", help="answers a second on real solutions, and how many are judged as recorded")
     grading.add_argument("--solutions", required=True, metavar="FILE", help="JSONL of gt (reference), code and score (of each solution)")
-    for one in (engine, executor, soak, estimators, grading):
+    for one in (engine, estimates, executor, soak, estimators, grading):
         one.add_argument("--config", default="jobs/presets/laptop.toml", metavar="FILE", help="(default: %(default)s)")
         one.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; repeatable")
         one.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
@@ -48,6 +50,9 @@ def main() -> int:
         what = f"{arguments.samples} paths of {arguments.problems} problems, through the stage and with bare vLLM"
         changes += [f"problems.limit={arguments.problems}"]
         changes += [f"rollouts.{name}={arguments.samples}" for name in ("first_round", "max_paths")]
+    elif arguments.name == "estimates":
+        what = f"estimates of the solutions of {arguments.problems} problems, through the stage and with bare vLLM"
+        changes += [f"problems.limit={arguments.problems}"]
     elif arguments.name == "soak":
         what = f"{arguments.sessions} sessions, a kill about every {arguments.kill_every:g} s, for wrong outputs and leaks"
     elif arguments.name == "monte-carlo":
@@ -72,6 +77,12 @@ def main() -> int:
 
             with connected(config):
                 result = engine_benchmark(synthesis_settings(config))
+        elif arguments.name == "estimates":
+            from jobs.settings import synthesis_settings
+            from workflows.benchmarks.estimates import estimates_benchmark
+
+            with connected(config):
+                result = estimates_benchmark(synthesis_settings(config))
         elif arguments.name == "monte-carlo":
             from workflows.benchmarks.monte_carlo import monte_carlo_benchmark
 

@@ -4,6 +4,7 @@
   so a part is both data and checkpoint: it is there whole or not at all.
 - ``_plan.json``: configuration and inputs, written first. A later run must have the same, or is refused.
 - ``_stage.json``: the same with the totals, written last. A stage that has it is finished.
+- ``_attempts/``: blocks and rows in flight, and how often they were lost with their worker, until the stage is finished.
 - ``<run>/rejects/<stage>-<keys>.parquet``: rows put aside, written before the part that counts them.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import re
 from collections import Counter
@@ -26,6 +28,7 @@ from workflows.storage import Folder
 
 PLAN = "_plan.json"
 DONE = "_stage.json"
+ATTEMPTS = "_attempts"
 _ACCOUNT_KEY = b"genprm.account"
 
 REJECT_SCHEMA = pa.schema([("stage", pa.string()), ("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
@@ -105,8 +108,12 @@ def read_rows(run: Folder, stage: str) -> list[dict[str, Any]]:
     """All rows of a stage, in the order of its parts' names; for summaries, tests and small stages."""
     rows: list[dict[str, Any]] = []
     for name in part_names(run, stage):
-        rows.extend(pq.read_table(pa.BufferReader((run / stage).read_bytes(name)), partitioning=None).to_pylist())
+        rows.extend(_read_part(run, stage, name).to_pylist())
     return rows
+
+
+def _read_part(run: Folder, stage: str, name: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader((run / stage).read_bytes(name)), partitioning=None)
 
 
 def read_rejects(run: Folder, stage: str) -> list[dict[str, Any]]:
@@ -115,8 +122,7 @@ def read_rejects(run: Folder, stage: str) -> list[dict[str, Any]]:
     for name in part_names(run, stage):
         file = f"{stage}-{name.removeprefix('part-')}"
         if (run / "rejects").exists(file):
-            table = pq.read_table(pa.BufferReader((run / "rejects").read_bytes(file)), partitioning=None)
-            rows |= {row["id"]: row for row in table.to_pylist()}
+            rows |= {row["id"]: row for row in _read_part(run, "rejects", file).to_pylist()}
     return list(rows.values())
 
 
@@ -156,7 +162,7 @@ def drop_repeated_keys(run: Folder, stage: str) -> dict[str, PartAccount]:
 
 
 def _without_keys(run: Folder, stage: str, name: str, account: PartAccount, repeated: set[str]) -> PartAccount:
-    table = pq.read_table(pa.BufferReader((run / stage).read_bytes(name)), partitioning=None)
+    table = _read_part(run, stage, name)
     keep: list[bool] = []
     for key, count in zip(account.keys, account.rows_per_key, strict=True):
         keep.extend([key not in repeated] * count)
@@ -175,7 +181,8 @@ def _without_keys(run: Folder, stage: str, name: str, account: PartAccount, repe
 @dataclass(frozen=True, kw_only=True)
 class StageSummary:
     """Totals of a finished stage. ``seconds`` counts every session's own work, up to its last committed part;
-    ``work_seconds`` the same without the time until the first worker was ready (engine start)."""
+    ``work_seconds`` the same without the time until the first worker was ready (engine start). ``rows_repeated`` rows were in flight
+    when a worker or the driver died and were made again, ``tokens_repeated`` tokens of theirs at most twice."""
 
     stage: str
     rows_in: int
@@ -184,13 +191,15 @@ class StageSummary:
     tokens: int
     seconds: float
     work_seconds: float
+    rows_repeated: int
+    tokens_repeated: int
 
     @property
     def tokens_per_s(self) -> float:
         return self.tokens / self.work_seconds if self.work_seconds else 0.0
 
 
-def summarize(stage: str, accounts: Mapping[str, PartAccount], rows_in: int) -> StageSummary:
+def summarize(run: Folder, stage: str, accounts: Mapping[str, PartAccount], rows_in: int) -> StageSummary:
     rejects: Counter[str] = Counter()
     spans: dict[str, tuple[float, float, float]] = {}
     for account in accounts.values():
@@ -198,6 +207,7 @@ def summarize(stage: str, accounts: Mapping[str, PartAccount], rows_in: int) -> 
         own = (account.began, account.ready or account.began, account.committed)
         began, ready, committed = spans.get(account.session, own)
         spans[account.session] = (min(began, own[0]), min(ready, own[1]), max(committed, own[2]))
+    rows_repeated, tokens_repeated = _repeated(run, stage, accounts)
     return StageSummary(
         stage=stage,
         rows_in=rows_in,
@@ -206,7 +216,27 @@ def summarize(stage: str, accounts: Mapping[str, PartAccount], rows_in: int) -> 
         tokens=sum(account.tokens for account in accounts.values()),
         seconds=sum(committed - began for began, _, committed in spans.values()),
         work_seconds=sum(committed - ready for _, ready, committed in spans.values()),
+        rows_repeated=rows_repeated,
+        tokens_repeated=tokens_repeated,
     )
+
+
+def _repeated(run: Folder, stage: str, accounts: Mapping[str, PartAccount]) -> tuple[int, int]:
+    """Rows that were lost with a worker or the driver, and the tokens that they have now that they are made again."""
+    folder = run / stage / ATTEMPTS
+    lost: Counter[str] = Counter()
+    for file in folder.names():
+        attempt = folder.read_json(file)
+        for key in attempt["keys"]:
+            lost[key] += attempt["count"]
+    tokens = 0
+    for name, account in accounts.items():
+        if lost.keys().isdisjoint(account.keys):
+            continue
+        rows = iter(_read_part(run, stage, name).to_pylist())
+        for key, number in zip(account.keys, account.rows_per_key, strict=True):
+            tokens += lost[key] * sum(row.get("num_tokens") or 0 for row in itertools.islice(rows, number))
+    return lost.total(), tokens
 
 
 def contents_fingerprint(run: Folder, stage: str) -> str:

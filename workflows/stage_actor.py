@@ -59,7 +59,7 @@ class StageActor:
         self._run = run
         self._session = session
         self._began = began
-        self._attempts = run / stage.name / "_attempts"
+        self._attempts = run / stage.name / parts.ATTEMPTS
         self._alone = threading.Lock()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="rows", daemon=True).start()
@@ -75,7 +75,7 @@ class StageActor:
         rows = block.to_pylist()
         keys = [str(row[self._stage.key]) for row in rows]
         name = parts.part_name(keys)
-        if self._attempt(name) <= MAX_BATCH_ATTEMPTS:
+        if self._begin_attempt(name, keys) <= MAX_BATCH_ATTEMPTS:
             results = self._wait([self._process(row) for row in rows])
         else:
             results = [self._process_alone(row, key) for row, key in zip(rows, keys, strict=True)]
@@ -93,6 +93,7 @@ class StageActor:
             committed=time.time(),
         )
         parts.write_part(self._run, self._stage.name, output, self._stage.writes.schema(), account, rejects)
+        self._end_attempt(name)
         return {
             "rows_in": pa.array([len(rows)]),
             "rows_out": pa.array([len(output)]),
@@ -134,15 +135,24 @@ class StageActor:
         """
         name = f"row-{parts.part_name([key])}"
         with self._alone:
-            if self._attempt(name) > MAX_ROW_ATTEMPTS:
+            if self._begin_attempt(name, [key]) > MAX_ROW_ATTEMPTS:
                 return RejectedRow(id=key, reason="killed its worker", detail=f"{MAX_ROW_ATTEMPTS} workers died on this row alone")
             result: Sequence[Record] | RejectedRow = self._wait([self._process(row)])[0]
-            self._attempts.delete(f"{self._session}-{name}.json")
+            self._end_attempt(name)
             return result
 
-    def _attempt(self, name: str) -> int:
+    def _begin_attempt(self, name: str, keys: Sequence[str]) -> int:
         """Count an attempt at a block or row since the job was started, before it begins; survives the death of the worker."""
         file = f"{self._session}-{name}.json"
-        count = (self._attempts.read_json(file) if self._attempts.exists(file) else 0) + 1
-        self._attempts.write_json(file, count)
+        count = 1 + (self._attempts.read_json(file)["count"] if self._attempts.exists(file) else 0)
+        self._attempts.write_json(file, {"count": count, "keys": list(keys)})
         return int(count)
+
+    def _end_attempt(self, name: str) -> None:
+        """Take back the count of an attempt that came to its end: what stays counted was lost, and made again."""
+        file = f"{self._session}-{name}.json"
+        attempt = self._attempts.read_json(file)
+        if attempt["count"] == 1:
+            self._attempts.delete(file)
+        else:
+            self._attempts.write_json(file, {**attempt, "count": attempt["count"] - 1})

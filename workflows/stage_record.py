@@ -69,7 +69,7 @@ def finish(name: str, schema: pa.Schema, run: Folder, plan: Mapping[str, Any], r
     accounted = sum(len(account.keys) for account in accounts.values())
     if accounted != rows_in:
         raise StageFailed(f"{name}: {accounted} of {rows_in} input rows are accounted for; run the same command again to go on")
-    summary = parts.summarize(name, accounts, rows_in)
+    summary = parts.summarize(run, name, accounts, rows_in)
     record = {
         **asdict(summary),
         **plan,
@@ -78,12 +78,15 @@ def finish(name: str, schema: pa.Schema, run: Folder, plan: Mapping[str, Any], r
         "versions": versions(),
     }
     folder.write_json(parts.DONE, record)
-    for attempt in (folder / "_attempts").names():
-        (folder / "_attempts").delete(attempt)
+    for attempt in (folder / parts.ATTEMPTS).names():
+        (folder / parts.ATTEMPTS).delete(attempt)
     with contextlib.suppress(FileNotFoundError):
         folder.delete(SETUP_ERROR)
     tracker.stage(summary, record)
     print(f"{name}: {rows_in} rows in, {summary.rows_out} out, {sum(summary.rejects.values())} rejected", flush=True)
+    if summary.rows_repeated:
+        again = f"{summary.rows_repeated} rows of lost workers made again, at most {summary.tokens_repeated} tokens twice"
+        print(f"{name}: {again}", flush=True)
     return summary
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, get_args
 
 from actors.code_executor import ExecutorConfig
-from actors.engine import open_engine
+from actors.engine import Engine, open_engine
 from actors.estimator import EngineCompleter, Estimator, EstimatorConfig, OtherSteps
 from actors.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, RolloutConfig
@@ -119,7 +119,7 @@ class EstimateWorker:
         earlier = settings.estimates.top_up
         rows = read_rows(Folder(earlier), "estimates") if earlier is not None else []
         self._grader = Grader(settings.grading)
-        self._engine = open_engine(settings.engines.completer)
+        self._engine = self.open_engine(settings)
         completer = EngineCompleter(
             engine=self._engine,
             grader=self._grader,
@@ -129,6 +129,9 @@ class EstimateWorker:
         )
         known = {row["id"]: EstimatedSolution.of(row) for row in rows}
         self._estimator = Estimator(completer=completer, config=settings.estimates, known=known)
+
+    def open_engine(self, settings: SynthesisSettings) -> Engine:
+        return open_engine(settings.engines.completer)
 
     async def process(self, row: dict[str, Any]) -> Sequence[EstimatedSolution]:
         try:

@@ -94,6 +94,8 @@ class Tracker:
                 f"{summary.stage}/tokens": summary.tokens,
                 f"{summary.stage}/seconds": summary.seconds,
                 f"{summary.stage}/tokens_per_s": summary.tokens_per_s,
+                f"{summary.stage}/rows_repeated": summary.rows_repeated,
+                f"{summary.stage}/tokens_repeated": summary.tokens_repeated,
             }
             self._mlflow.log_metrics(metrics)
             self._mlflow.log_params(flatten({"config": record.get("config", {})}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import re
 import signal
 import time
@@ -39,6 +40,15 @@ def slow(request: Request) -> list[Completion]:
     """A solver that takes its time, so that a test can kill something meanwhile."""
     time.sleep(0.05)
     return solver(request)
+
+
+def chancy(request: Request) -> list[Completion]:
+    """A slow solver that is right seven times in ten, as the request's seed decides."""
+    time.sleep(0.03)
+    a, _, b = request.turns[0].content.split()[:3]
+    chance = random.Random(request.seed)
+    claims = [int(a) + int(b) + (chance.random() > 0.7) for _ in range(request.n)]
+    return [say(f" {a} + {b} = {claim}.\nStep 2: So much it is.\nStep 3: The answer is $\\boxed{{{claim}}}$.") for claim in claims]
 
 
 def everyone(request: Request) -> list[Completion]:

@@ -60,6 +60,8 @@ def test_policy_counts_every_path_and_keeps_distinct_ones_of_both_kinds(grader: 
     assert rollouts.counts == Counts(correct=8, incorrect=8)
     assert [(path.outcome, path.answer) for path in rollouts.paths] == [(Outcome.CORRECT, "7"), (Outcome.INCORRECT, "8")]
     assert rollouts.paths[0].steps == ("3 + 4 = 7.", r"The answer is $\boxed{7}$.")
+    assert [path.num_tokens for path in rollouts.paths] == [11, 11]  # words, here
+    assert rollouts.num_tokens == 16 * 11
 
 
 def test_policy_stops_sampling_once_it_has_enough(grader: Grader) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.shared_data import shared
@@ -67,47 +70,74 @@ def test_dry_run_prints_the_resolved_configuration_and_the_stages(tmp_path: Path
     assert plan.strip().endswith("problems -> rollouts -> solutions -> estimates -> prior -> labels")
 
 
+def kill_worker(driver: psutil.Process) -> bool:
+    """Kill one of the driver's stage workers, if there is one."""
+    for process in driver.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[0].startswith("ray::MapWorker(MapBatches("):
+                process.kill()
+                return True
+    return False
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_killed_driver_goes_on_and_ends_with_the_same_rows(tmp_path: Path) -> None:
-    data = additions(tmp_path / "p.jsonl", 40)
-    common = [
-        *SCRIPTED,
-        "--set",
+@pytest.mark.timeout(400)
+def test_killed_ten_times_at_random_it_ends_with_the_same_counts(tmp_path: Path) -> None:
+    num_problems, in_flight = 40, 4
+    data = additions(tmp_path / "p.jsonl", num_problems)
+    engine = "{type='scripted', script='tests.actors.scripts:chancy'}"
+    changes = [
+        *(f"engines.{role}={engine}" for role in ("policy", "completer")),
+        *(f"pools.{stage}.rows_in_flight={in_flight}" for stage in ("rollouts", "estimates")),
         f"problems.path={data}",
-        "--set",
-        "problems.limit=40",
-        "--set",
-        "pools.rollouts.rows_in_flight=4",
-        "--until",
-        "solutions",
+        "problems.limit=1000",
     ]
+    common = [*SCRIPTED, *(item for change in changes for item in ("--set", change)), "--until", "labels"]
     calm, rough = Folder(str(tmp_path / "calm")), Folder(str(tmp_path / "rough"))
     assert run_job("synthesize", *common, "--run-dir", calm.uri).returncode == 0
 
-    child = subprocess.Popen(
-        job("synthesize", *common, "--run-dir", rough.uri), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    for _ in range(3000):
-        if len(parts.part_names(rough, "rollouts")) >= 3:
-            break
-        time.sleep(0.02)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    finished = {key for account in parts.read_accounts(rough, "rollouts").values() for key in account.keys}
-    assert 0 < len(finished) < 40
-    time.sleep(3)
-    done = run_job("synthesize", *common, "--run-dir", rough.uri)
-    assert done.returncode == 0, done.stderr
-    assert "of them done before" in done.stdout
-    for stage in ("rollouts", "solutions"):
+    chance = random.Random(0)
+    victims = ["driver"] * 3 + ["worker"] * 7
+    chance.shuffle(victims)
+    driver: psutil.Popen | None = None
+    finished: set[str] = set()
+    for victim in victims:
+        if driver is None:
+            command = job("synthesize", *common, "--run-dir", rough.uri)
+            driver = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = len(finished)
+        while len(finished) == before:  # something new is finished since the last death
+            assert driver.poll() is None
+            time.sleep(0.02)
+            finished = {part for stage in ("rollouts", "estimates") for part in parts.part_names(rough, stage)}
+        time.sleep(chance.uniform(0, 0.3))
+        if victim == "worker":
+            while not kill_worker(driver):
+                assert driver.poll() is None
+        else:
+            driver.kill()
+            driver.wait()
+            driver = None
+            time.sleep(3)
+    if driver is not None:
+        assert driver.wait(timeout=200) == 0
+    assert run_job("synthesize", *common, "--run-dir", rough.uri).returncode == 0
+
+    for stage in ("rollouts", "solutions", "estimates", "labels"):
         first, second = (sorted(json.dumps(row, sort_keys=True) for row in parts.read_rows(run, stage)) for run in (calm, rough))
         assert first == second
-    contents = [(run / "solutions").read_json(parts.DONE)["contents"] for run in (calm, rough)]
-    assert contents[0] == contents[1]
-    sessions = {key: account.session for account in parts.read_accounts(rough, "rollouts").values() for key in account.keys}
-    assert len(sessions) == 40
-    assert len({sessions[key] for key in finished}) == 1
+        records = [(run / stage).read_json(parts.DONE) for run in (calm, rough)]
+        assert records[0]["contents"] == records[1]["contents"]
+        assert records[0]["rejects"] == records[1]["rejects"]
+        assert records[0]["rows_repeated"] == 0
+    values = {row["start_counts"]["correct"] / 8 for row in parts.read_rows(rough, "estimates")}
+    assert len(values) > 2  # counts that chance decides
+    repeated = [(rough / stage).read_json(parts.DONE) for stage in ("rollouts", "estimates")]
+    assert 0 < sum(record["rows_repeated"] for record in repeated) <= len(victims) * in_flight
+    for record in repeated:
+        assert (record["tokens_repeated"] > 0) == (record["rows_repeated"] > 0)
+        assert record["tokens_repeated"] < record["tokens"]
 
 
 @pytest.mark.ray

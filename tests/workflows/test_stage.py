@@ -85,6 +85,7 @@ def test_rows_rejects_and_totals(tmp_path: Path, local_ray: None) -> None:
     assert record["config"] == {"factor": 2}
     assert record["schema"][0] == {"name": "id", "type": "string"}
     assert marks(tmp_path) == {f"p{n}": 1 for n in range(12)}
+    assert summary.rows_repeated == summary.tokens_repeated == 0
 
 
 def test_a_finished_stage_is_skipped_and_an_unfinished_one_goes_on(tmp_path: Path, local_ray: None) -> None:
@@ -121,6 +122,7 @@ def test_a_row_that_kills_its_worker_is_put_aside_and_the_rest_goes_on(tmp_path:
     assert summary.rejects == {"killed its worker": 1, "unlucky": 1, "error: ZeroDivisionError": 1}
     assert summary.rows_out == 12
     assert marks(tmp_path)["p7"] == 4
+    assert summary.rows_repeated >= 2 * 3 + 2  # its block twice, then the row alone twice; neighbours in flight with them
 
 
 def test_a_worker_that_can_not_be_built_stops_at_once_with_its_message(tmp_path: Path, local_ray: None) -> None:
@@ -156,7 +158,7 @@ def test_a_row_finished_twice_is_kept_once(tmp_path: Path) -> None:
     assert sorted(key for account in accounts.values() for key in account.keys) == ["a", "b", "c", "x", "y"]
     assert sorted(row["id"] for row in parts.read_rows(run, "s")) == ["a", "b", "b2", "c"]
     assert sorted(row["id"] for row in parts.read_rejects(run, "s")) == ["x", "y"]
-    assert parts.summarize("s", accounts, 5).rejects == {"r": 2}
+    assert parts.summarize(run, "s", accounts, 5).rejects == {"r": 2}
     assert len((run / "rejects").names()) == 2
 
 

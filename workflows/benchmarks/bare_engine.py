@@ -1,0 +1,56 @@
+"""vLLM alone, as many of it as a stage has, to compare a stage with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ray
+
+from actors.engine import EngineConfig, Request, VllmEngineConfig
+
+
+def vllm_of(config: EngineConfig, setting: str) -> VllmEngineConfig:
+    """The configuration of an engine that can be compared with vLLM; ValueError for any other."""
+    if not isinstance(config, VllmEngineConfig):
+        raise ValueError(f"{setting}.type: this benchmark compares with vLLM, so it must be 'vllm'")
+    return config
+
+
+def serve_bare(config: VllmEngineConfig, num_engines: int, requests: Sequence[Request]) -> tuple[int, float]:
+    """Serve all requests with vLLM's offline interface, spread over engines: completion tokens, and the slowest engine's seconds."""
+    actor = ray.remote(_Bare).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
+    engines = [actor.remote(config) for _ in range(num_engines)]
+    ray.get([engine.ready.remote() for engine in engines])
+    served = ray.get([engine.generate.remote(requests[index::num_engines]) for index, engine in enumerate(engines)])
+    for engine in engines:
+        ray.kill(engine)
+    return sum(tokens for tokens, _ in served), max(seconds for _, seconds in served)
+
+
+def compared(stage: tuple[int, float], bare: tuple[int, float]) -> dict[str, object]:
+    """Tokens a second of both, each given as (tokens, seconds), and their ratio; printed, too."""
+    rates = {}
+    for name, (tokens, seconds) in (("stage", stage), ("bare", bare)):
+        rates[name] = tokens / seconds
+        print(f"{name + ':':6} {tokens:,} tokens in {seconds:.1f} s, {rates[name]:,.0f} tokens/s", flush=True)
+    return {
+        "ratio": round(rates["stage"] / rates["bare"], 3),
+        "stage_tokens_per_s": round(rates["stage"]),
+        "bare_tokens_per_s": round(rates["bare"]),
+        "tokens": stage[0],
+    }
+
+
+class _Bare:
+    """vLLM alone in an actor with a stage's resources."""
+
+    def __init__(self, config: VllmEngineConfig) -> None:
+        from actors.engine.vllm_engine import BareVllm
+
+        self._llm = BareVllm(config)
+
+    def ready(self) -> bool:
+        return True
+
+    def generate(self, requests: list[Request]) -> tuple[int, float]:
+        return self._llm.generate(requests)
