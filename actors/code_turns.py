@@ -7,7 +7,7 @@ runs the engine serves the others.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actors.code_executor import CodeRefused, CodeRunner, CodeStatus
 from actors.engine import Engine, Finish, Request, Sampling, Turn
@@ -40,6 +40,10 @@ class CodeTurn:
     def finished_segments(self) -> list[Segment]:
         """All segments, the running text among them."""
         return [*self.segments, Segment(kind=SegmentKind.TEXT, text=self.running)] if self.running else list(self.segments)
+
+    def counted(self, engine: Engine) -> tuple[Segment, ...]:
+        """All segments with their tokens, where the engine can count them."""
+        return tuple(replace(segment, num_tokens=engine.count_tokens(segment.text)) for segment in self.finished_segments())
 
     def close_block(self, code: str, output: str | None) -> None:
         """Split the running text, which ends in a closed fence around ``code``; append ``output`` if the code was run."""

@@ -15,10 +15,15 @@ from genprm.records import Critique, CritiqueOutcome, LabelledSolution, Segment,
 
 
 class RationalizerConfig(Section):
-    """Limits are per solution. ``num_index_votes`` short continuations name the final index."""
+    """What the model is asked and how far it may go; limits are per solution.
+
+    ``instructions`` stand before problem and paragraphs, ``prefill`` begins its turn and ``think_end`` ends its thought: they are the
+    model's own ways. ``num_index_votes`` short continuations name the final index.
+    """
 
     instructions: str = rationale.RATIONALE_INSTRUCTIONS
     prefill: str = rationale.RATIONALE_PREFILL
+    think_end: str = Field(default=rationale.THINK_END, min_length=1)
     sampling: Sampling = Sampling(temperature=0.6, top_p=0.95, top_k=40, max_tokens=8192)
     max_code_rounds: int = Field(default=32, ge=1)
     num_index_votes: int = Field(default=4, ge=1)
@@ -47,7 +52,7 @@ class Rationalizer:
             steps=solution.steps,
             labels_S=solution.labels_S,
             first_error=solution.first_error,
-            segments=tuple(turn.finished_segments()),
+            segments=turn.counted(self._engine),
             outcome=outcome,
             index_votes_V=votes,
             judged_first_error=judged if outcome is CritiqueOutcome.READ else None,
@@ -67,7 +72,7 @@ class Rationalizer:
                 runner=self._runner,
                 session=session,
                 turns=turns,
-                until=(rationale.THINK_END,),
+                until=(self._config.think_end,),
                 sampling=self._config.sampling,
                 seed=derive_seed(self._run_seed, row_id, "rationale"),
                 max_code_rounds=self._config.max_code_rounds,

@@ -132,6 +132,10 @@ class RemoteEngine:
             raise ActorLost(f"an engine died: {error}") from error
         return completions
 
+    def count_tokens(self, text: str) -> int | None:
+        """Not worth a journey."""
+        return None
+
     def close(self) -> None:
         """The actor belongs to the stage, which stops it."""
 

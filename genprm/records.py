@@ -47,7 +47,7 @@ def _list(item: pa.DataType) -> pa.DataType:
 
 
 _COUNTS_TYPE = pa.struct([(name, pa.int64()) for name in ("correct", "incorrect", "truncated", "unparsable", "timed_out")])
-_SEGMENT_TYPE = pa.struct([("kind", pa.string()), ("text", pa.string())])
+_SEGMENT_TYPE = pa.struct([("kind", pa.string()), ("text", pa.string()), ("num_tokens", pa.int64())])
 _SPAN_TYPE = pa.struct([("start", pa.int64()), ("end", pa.int64())])
 _MESSAGE_TYPE = pa.struct([("role", pa.string()), ("content", pa.string()), ("loss_spans", _list(_SPAN_TYPE))])
 
@@ -93,10 +93,14 @@ def _tuple(of: type[T], items: Sequence[Any]) -> tuple[T, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A piece of a critique: words, code, or the output that the executor appended. Concatenated, they are the turn."""
+    """A piece of a critique: words, code, or the output that the executor appended. Concatenated, they are the turn.
+
+    ``num_tokens`` are those of its text by itself; None where nobody counted them.
+    """
 
     kind: SegmentKind
     text: str
+    num_tokens: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", SegmentKind(self.kind))
@@ -406,16 +410,26 @@ class BenchmarkSolution(Record):
             raise ValueError(f"label {self.label} is no step of a solution of {len(self.steps)} steps; use -1 or 0..{len(self.steps) - 1}")
 
 
-_TURN_TYPE = pa.struct([("reward", pa.float64()), ("verdict", pa.string()), ("text", pa.string())])
+_VOTE_TYPE = pa.struct([("reward", pa.float64()), ("verdict", pa.string()), ("segments", _list(_SEGMENT_TYPE))])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vote:
-    """One GenPRM judgement of one step: ``reward`` is P(Yes)/(P(Yes)+P(No)), None where no verdict was readable."""
+    """One GenPRM judgement of one step: ``reward`` is P(Yes)/(P(Yes)+P(No)), None where no verdict was readable.
+
+    ``segments`` are the rationale: its words, code and output, verdict included.
+    """
 
     reward: float | None
     verdict: str
-    text: str
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "segments", _tuple(Segment, self.segments))
+
+    @property
+    def text(self) -> str:
+        return "".join(segment.text for segment in self.segments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -440,7 +454,7 @@ class JudgedSolution(Record):
     FIELDS: ClassVar[Fields] = (
         ("id", pa.string()),
         ("label", pa.int64()),
-        ("votes_S", _list(_list(_TURN_TYPE))),
+        ("votes_S", _list(_list(_VOTE_TYPE))),
         ("rewards_S", _list(pa.float64())),
         ("prediction", pa.int64()),
         ("first_vote_prediction", pa.int64()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -11,16 +12,29 @@ Aggregate = Literal["last", "mean", "min"]
 RIGHT_FROM = 0.5
 
 
+_WORDS = {"yes": "yes", "ye": "yes", "y": "yes", "no": "no", "n": "no"}
+_TOKEN = re.compile(r"^[\s{]*([a-z]+)(?![a-z])", re.IGNORECASE)
+
+
+def verdict_word(token: str) -> str | None:
+    """Which verdict a token says or begins: ``yes``, ``no`` or None.
+
+    Tokenizers join the word with the brace or the end of the box, or split it: ``{Yes``, ``No}$`` and ``Y`` are all verdicts.
+    """
+    match = _TOKEN.match(token)
+    return _WORDS.get(match.group(1).lower()) if match else None
+
+
 def verdict_reward(logprobs: Mapping[str, float]) -> float | None:
     """P(Yes) / (P(Yes) + P(No)) from log-probabilities of the alternatives at the verdict's token.
 
-    Keys are token texts; case, spaces and a leading brace (a tokenizer may join them) do not matter. None where neither
-    word is among the alternatives; a word that is missing counts as probability 0.
+    Keys are token texts, read by `verdict_word`. None where neither word is among the alternatives; a word that is missing
+    counts as probability 0.
     """
     mass = {"yes": 0.0, "no": 0.0}
     for token, logprob in logprobs.items():
-        word = token.strip().lstrip("{").strip().lower()
-        if word in mass:
+        word = verdict_word(token)
+        if word is not None:
             mass[word] += math.exp(logprob)
     total = mass["yes"] + mass["no"]
     return mass["yes"] / total if total > 0.0 else None
@@ -30,6 +44,39 @@ def mean_reward(rewards_V: Sequence[float | None]) -> float | None:
     """Majority of N as the mean of the readable votes' rewards (Eq. 6, 7); None without one (no vote is no half)."""
     readable = [reward for reward in rewards_V if reward is not None]
     return sum(readable) / len(readable) if readable else None
+
+
+def sureness(rewards_V: Sequence[float | None], num_left: int) -> float:
+    """How sure it is, after some votes on a step, that ``num_left`` more will not change whether it is judged right.
+
+    1.0 exactly where no outcome of them could. Else the probability that they don't, if every vote says Yes with one unknown
+    probability (uniform beforehand): the Beta-binomial distribution of the Yeses to come. Votes to come may be unreadable, which
+    changes nothing in the first case.
+    """
+    readable = [reward for reward in rewards_V if reward is not None]
+    yes, cast = sum(readable), len(readable)
+    needed = RIGHT_FROM * (cast + num_left) - yes  # so many more Yeses make it right
+    if cast and (needed <= 0.0 or needed > num_left):
+        return 1.0
+    a, b = 1.0 + yes, 1.0 + cast - yes
+    right = sum(_beta_binomial(count, num_left, a, b) for count in range(max(0, math.ceil(needed)), num_left + 1))
+    return right if mean_is_right(rewards_V) else 1.0 - right
+
+
+def _beta_binomial(count: int, number: int, a: float, b: float) -> float:
+    """P(count of number) where the probability of one is Beta(a, b)."""
+    log_choose = math.lgamma(number + 1) - math.lgamma(count + 1) - math.lgamma(number - count + 1)
+    return math.exp(log_choose + _log_beta(count + a, number - count + b) - _log_beta(a, b))
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def mean_is_right(rewards_V: Sequence[float | None]) -> bool:
+    """Whether a step with these votes is judged right (no readable vote: it is not)."""
+    mean = mean_reward(rewards_V)
+    return mean is not None and mean >= RIGHT_FROM
 
 
 def first_wrong_step(rewards_S: Sequence[float | None]) -> int | None:

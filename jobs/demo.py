@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def execute(config: Config, run: Folder, tracker: Tracker) -> None:
     from workflows.parts import read_rows
     from workflows.report import results_text, summary_rows, write_report
     from workflows.stage import run_stage
-    from workflows.synthesis import estimates_stage, synthesize
+    from workflows.synthesis import consensus_agreement, estimates_stage, synthesize
     from workflows.training import train
 
     began = time.monotonic()
@@ -94,6 +94,7 @@ def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         "labels": truth.label_quality(labelled) if known else None,
         "other_labels": truth.label_quality(read_rows(run, "estimates_other")) if known and other is not None else None,
         "consensus": truth.consensus_quality(labelled, read_rows(run, "rationales"), read_rows(run, "conversations")) if known else None,
+        "agreement": asdict(consensus_agreement(run)),
         "verifier": {name: evaluation.scores(run, name) for name in runs},
         "search": search.scores(run),
         "num_votes": config.verifier.num_votes,

@@ -26,10 +26,11 @@ def dump(*sections: tuple[str, Any]) -> dict[str, Any]:
 
 def engine_identity(engine: EngineConfig) -> dict[str, Any]:
     """What of an engine decides what it writes: not its size or its memory."""
-    keep = ("type", "model", "dtype", "base_url", "script", "max_model_len")
+    keep = ("type", "model", "dtype", "base_url", "script", "max_model_len", "stop_token_ids")
     identity: dict[str, Any] = {name: value for name, value in json.loads(engine.model_dump_json()).items() if name in keep}
     if isinstance(engine, VllmEngineConfig):
         identity["weights"] = weights_fingerprint(engine.model)
+        identity["chat_template"] = engine.read_chat_template()
     return identity
 
 

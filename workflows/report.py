@@ -111,6 +111,7 @@ def result_tables(results: Mapping[str, Any]) -> list[tuple[str, Sequence[str], 
                 ],
             )
         )
+    tables += _agreement_tables(results["agreement"])
     tables += [
         (
             "GenPRM on held-out solutions, %",
@@ -149,6 +150,22 @@ def result_tables(results: Mapping[str, Any]) -> list[tuple[str, Sequence[str], 
         ),
     ]
     return tables
+
+
+def _agreement_tables(agreement: Mapping[str, Any]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+    names = agreement["names"]
+    return [
+        (
+            "First error by estimate (rows) and by judge (columns), solutions",
+            ("estimate", *(f"judge: {name}" for name in names), "no verdict"),
+            [[name, *(str(count) for count in row)] for name, row in zip(names, agreement["matrix"], strict=True)],
+        ),
+        (
+            "Kept by level of the problem",
+            ("level", "solutions", "kept", "%"),
+            [[level, str(number), str(kept), _number(100 * kept / number)] for level, (number, kept) in agreement["levels"].items()],
+        ),
+    ]
 
 
 def _critic(found: Mapping[str, float]) -> list[float]:

@@ -10,6 +10,7 @@ from actors.engine.config import EngineConfig
 from actors.estimator import EstimatorConfig
 from actors.section import Section
 from genprm.reward import Aggregate
+from genprm.screening import Flaw
 from workflows.pool import Pool
 
 
@@ -43,9 +44,13 @@ class LabelsConfig(Section):
 
 
 class ConversationsConfig(Section):
-    """``direct`` makes the data of the Direct GenPRM baseline: judgements without rationales."""
+    """``direct`` makes the data of the Direct GenPRM baseline: judgements without rationales.
+
+    ``tolerate`` names flaws of critiques (`genprm.screening`) for which nothing is to be dropped.
+    """
 
     direct: bool = False
+    tolerate: tuple[Flaw, ...] = ()
 
 
 class EvaluateConfig(Section):

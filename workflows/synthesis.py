@@ -23,7 +23,7 @@ from actors.policy import Policy, PolicyConfig, RolloutConfig
 from actors.rationalizer import Rationalizer, RationalizerConfig
 from actors.remote import Handles, Services
 from genprm import monte_carlo, progress, smoothing
-from genprm.consensus import agree
+from genprm.consensus import Agreement, agree, agreement
 from genprm.conversation import NotConvertible, build_conversation
 from genprm.progress import LabelRule
 from genprm.records import (
@@ -38,6 +38,7 @@ from genprm.records import (
     Rollouts,
     Solution,
 )
+from genprm.screening import find_flaw
 from genprm.smoothing import Chain, Smoother
 from workflows.data_files import file_fingerprint
 from workflows.identity import dump, engine_identity, executor_identity, grading_identity
@@ -204,10 +205,10 @@ class RationaleWorker:
 
 
 class ConversationWorker:
-    """critique -> conversation, if estimate and judge agree and every paragraph has its parts"""
+    """critique -> conversation, if estimate and judge agree, nothing in it would spoil training, and every paragraph has its parts"""
 
     def __init__(self, config: ConversationsConfig, _: Handles) -> None:
-        self._direct = config.direct
+        self._config = config
 
     async def process(self, row: dict[str, Any]) -> Sequence[Conversation]:
         critique = Critique.of(row)
@@ -215,8 +216,11 @@ class ConversationWorker:
             raise Reject(critique.outcome.value.replace("_", " "))
         if not agree(critique.labels_S, critique.judged_first_error):
             raise Reject("no consensus", f"estimate {critique.first_error}, judge {critique.judged_first_error}")
+        flaw = find_flaw(critique, tolerated=self._config.tolerate)
+        if flaw is not None:
+            raise Reject(flaw.value)
         try:
-            return [build_conversation(critique, direct=self._direct)]
+            return [build_conversation(critique, direct=self._config.direct)]
         except NotConvertible as reason:
             raise Reject(str(reason)) from reason
 
@@ -347,3 +351,10 @@ def synthesize(run: Folder, settings: SynthesisSettings, tracker: Tracker, *, un
             break
         summaries.append(run_stage(stage, run, tracker))
     return summaries
+
+
+def consensus_agreement(run: Folder) -> Agreement:
+    """How estimate and judge agreed in a finished run, and what was kept."""
+    kept = {row["id"] for row in read_rows(run, "conversations")}
+    rows = read_rows(run, "rationales")
+    return agreement([(row["first_error"], row["judged_first_error"], row["level"]) for row in rows], [row["id"] in kept for row in rows])

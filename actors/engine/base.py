@@ -83,6 +83,10 @@ class Engine(Protocol):
         """``request.n`` completions; EngineError if they can't be had."""
         ...
 
+    def count_tokens(self, text: str) -> int | None:
+        """How many tokens a text has by itself; None if the engine's tokenizer is out of reach."""
+        ...
+
     def close(self) -> None:
         """Give back memory and processes."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,7 +16,8 @@ class VllmEngineConfig(Section):
     ``kv_cache_gib`` sets the KV cache's size outright (needed on the CPU build); None leaves it to
     ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray (0: the CPU build), and its tensor-parallel
     size if above 1. On the CPU build ``num_cpus`` is its number of threads: small models are served best by several engines
-    of one thread each.
+    of one thread each. ``chat_template`` is a file with a Jinja template to use instead of the model's own, ``stop_token_ids`` are
+    tokens that end its turn beside its own end token.
     """
 
     type: Literal["vllm"] = "vllm"
@@ -26,8 +28,21 @@ class VllmEngineConfig(Section):
     kv_cache_gib: float | None = Field(default=None, gt=0)
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     enforce_eager: bool = False
+    chat_template: str | None = None
+    stop_token_ids: tuple[int, ...] = ()
     num_gpus: float = Field(default=1, ge=0)
     num_cpus: float = Field(default=1, ge=0)
+
+    def read_chat_template(self) -> str | None:
+        """The template that replaces the model's own, if one does; ValueError if it can't be read."""
+        if self.chat_template is None:
+            return None
+        try:
+            return Path(self.chat_template).read_text()
+        except OSError as error:
+            raise ValueError(
+                f"engine.chat_template = {self.chat_template!r} can't be read ({error}); name a file with a template"
+            ) from error
 
 
 class HttpEngineConfig(Section):

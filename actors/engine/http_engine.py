@@ -14,10 +14,14 @@ from actors.engine.config import HttpEngineConfig
 LARGEST_SEED = 2**31 - 1
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+FINISHED = {"stop": Finish.STOP, "length": Finish.LENGTH}
+"""Other reasons (an abort, a filter, none at all) mean that the text is not what the model would have written."""
 
 
 class HttpEngine:
-    """Requests with retries: 408, 409, 429, 5xx, broken connections and timeouts are tried again with doubling pauses.
+    """Requests with retries: 408, 409, 429, 5xx, broken connections, timeouts and answers that are none are tried again.
+
+    The pauses double; ``timeout_s`` is for one try.
 
     Raises ValueError at construction if the key's environment variable is not set.
     """
@@ -61,8 +65,11 @@ class HttpEngine:
         arguments = self._arguments(request)
         client, semaphore = self._client()
         async with semaphore:
-            answer = await self._ask(client, arguments)
-        return self._completions(answer, request)
+            return await self._ask(client, arguments, request)
+
+    def count_tokens(self, text: str) -> int | None:
+        """An endpoint's tokenizer is not to be had."""
+        return None
 
     def _client(self) -> tuple[AsyncOpenAI, asyncio.Semaphore]:
         loop = asyncio.get_running_loop()
@@ -107,17 +114,17 @@ class HttpEngine:
             arguments |= {"logprobs": True, "top_logprobs": request.num_logprobs}
         return arguments
 
-    async def _ask(self, client: AsyncOpenAI, arguments: dict[str, Any]) -> Any:
+    async def _ask(self, client: AsyncOpenAI, arguments: dict[str, Any], request: Request) -> list[Completion]:
         for attempt in range(self._config.max_retries + 1):
             try:
-                return await client.chat.completions.create(**arguments)
+                return self._completions(await client.chat.completions.create(**arguments), request)
             except (APIConnectionError, APITimeoutError) as error:
                 failure: Exception = error
             except APIStatusError as error:
                 failure = error
                 if error.status_code not in (408, 409, 429) and error.status_code < 500:
                     raise EngineError(f"{self._config.base_url} refused: HTTP {error.status_code}: {error.message}") from error
-            except ValueError as error:  # an answer that is no JSON
+            except ValueError as error:  # an answer that is no JSON, or not the whole of one
                 failure = error
             if attempt < self._config.max_retries:
                 await asyncio.sleep(min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
@@ -126,24 +133,34 @@ class HttpEngine:
         ) from failure
 
     def _completions(self, answer: Any, request: Request) -> list[Completion]:
+        """ValueError for an answer that may be better another time, EngineError for one that will not."""
         choices = list(getattr(answer, "choices", None) or [])
         if len(choices) != request.n:
-            raise EngineError(f"{self._config.base_url} gave {len(choices)} choices for n = {request.n}")
+            raise ValueError(f"{len(choices)} choices for n = {request.n}")
         usage = getattr(answer, "usage", None)
         total = getattr(usage, "completion_tokens", 0) or 0
         completions = []
         for index, choice in enumerate(choices):
-            logprobs = tuple(
-                {item.token: item.logprob for item in position.top_logprobs}
-                for position in (choice.logprobs.content if choice.logprobs and choice.logprobs.content else ())
-            )
+            if choice.finish_reason not in FINISHED or choice.message is None:
+                raise ValueError(f"choice {index} is not finished (finish_reason {choice.finish_reason!r})")
+            positions = choice.logprobs.content if choice.logprobs and choice.logprobs.content else ()
             text = choice.message.content or ""
+            if request.num_logprobs and text and not positions:
+                raise EngineError(
+                    f"{self._config.base_url} gives no log-probabilities, which a verifier's rewards are made of; "
+                    "use a server that does (vLLM's own)"
+                )
             stopped_at = getattr(choice, "stop_reason", None)
             if isinstance(stopped_at, str) and stopped_at in request.stop and not text.endswith(stopped_at):
                 text += stopped_at
-            share = total // request.n + (1 if index < total % request.n else 0)
-            finish = Finish.LENGTH if choice.finish_reason == "length" else Finish.STOP
-            completions.append(Completion(text=text, finish=finish, num_tokens=share, logprobs_T=logprobs))
+            completions.append(
+                Completion(
+                    text=text,
+                    finish=FINISHED[choice.finish_reason],
+                    num_tokens=total // request.n + (1 if index < total % request.n else 0),
+                    logprobs_T=tuple({item.token: item.logprob for item in position.top_logprobs} for position in positions),
+                )
+            )
         return completions
 
     def close(self) -> None:

@@ -30,6 +30,14 @@ class PromptEncoder:
         text = self._chat(turns)
         return self._pieces(text + prefix, len(text)) if self._splits else self._encode(text + prefix)
 
+    def render(self, turns: tuple[Turn, ...], prefix: str) -> str:
+        """The text that is encoded."""
+        return self._chat(turns) + prefix
+
+    def count(self, text: str) -> int:
+        """How many tokens a text has by itself."""
+        return len(self._encode(text))
+
     def _render(self, turns: tuple[Turn, ...]) -> str:
         """The chat up to where the assistant's words begin, as training renders it.
 

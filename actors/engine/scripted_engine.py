@@ -28,5 +28,9 @@ class ScriptedEngine:
             raise EngineError(f"the script gave {len(completions)} completions for a request of {request.n}")
         return completions
 
+    def count_tokens(self, text: str) -> int:
+        """Words."""
+        return len(text.split())
+
     def close(self) -> None:
         """Nothing to give back."""

@@ -88,7 +88,7 @@ class VllmEngine:
                 f"engine.model = {config.model!r} can't be started ({reason}); check the name or path, that this machine can reach "
                 "the model hub if it is no path, and max_model_len and kv_cache_gib against the machine's memory"
             ) from error
-        self._encode = PromptEncoder(self._engine.get_tokenizer())
+        self._encode = prompt_encoder(self._engine.get_tokenizer(), config)
         self._inbox: queue.SimpleQueue[tuple[str, list[int], SamplingParams, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._ids = itertools.count()
         self._failure: BaseException | None = None
@@ -103,7 +103,7 @@ class VllmEngine:
                 f"the prompt has {len(token_ids)} tokens and max_model_len is {self._config.max_model_len}: raise max_model_len"
             )
         try:
-            params = sampling_params(request, room)
+            params = sampling_params(request, room, self._config)
         except ValueError as error:
             raise EngineError(f"vLLM refused the sampling parameters: {error}") from error
         if self._failure is not None:
@@ -112,6 +112,9 @@ class VllmEngine:
         self._inbox.put((str(next(self._ids)), token_ids, params, future))
         output = await future
         return [_completion(item) for item in output.outputs]
+
+    def count_tokens(self, text: str) -> int:
+        return self._encode.count(text)
 
     def prefix_cache(self) -> tuple[int, int]:
         """Prompt tokens so far, and how many of them were in the prefix cache."""
@@ -157,7 +160,15 @@ class VllmEngine:
         return True
 
 
-def sampling_params(request: Request, room: int) -> SamplingParams:
+def prompt_encoder(tokenizer: Any, config: VllmEngineConfig) -> PromptEncoder:
+    """The encoder of the model's chats."""
+    template = config.read_chat_template()
+    if template is not None:
+        tokenizer.chat_template = template
+    return PromptEncoder(tokenizer)
+
+
+def sampling_params(request: Request, room: int, config: VllmEngineConfig) -> SamplingParams:
     """vLLM's form of a request's sampling; ``room`` is how many tokens the context still holds."""
     sampling = request.sampling
     return SamplingParams(
@@ -167,6 +178,7 @@ def sampling_params(request: Request, room: int) -> SamplingParams:
         top_k=sampling.top_k,
         max_tokens=min(sampling.max_tokens, room),
         stop=list(request.stop) or None,
+        stop_token_ids=list(config.stop_token_ids) or None,
         include_stop_str_in_output=True,
         seed=request.seed,
         logprobs=request.num_logprobs or None,
@@ -185,10 +197,10 @@ class BareVllm:
 
     def generate(self, requests: Sequence[Request]) -> tuple[int, float]:
         """Serve all requests at once; completion tokens and seconds."""
-        encode = PromptEncoder(self._llm.get_tokenizer())
+        encode = prompt_encoder(self._llm.get_tokenizer(), self._config)
         prompts = [{"prompt_token_ids": encode(request.turns, request.prefix)} for request in requests]
         params = [
-            sampling_params(request, self._config.max_model_len - len(prompt["prompt_token_ids"]))
+            sampling_params(request, self._config.max_model_len - len(prompt["prompt_token_ids"]), self._config)
             for request, prompt in zip(requests, prompts, strict=True)
         ]
         began = time.monotonic()

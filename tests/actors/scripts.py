@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import random
 import re
 import signal
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+from actors.code_executor import CodeExecutor, ExecutorConfig
 from actors.engine import Completion, EngineError, Finish, Request
 from genprm import rationale
+
+Answer = TypeVar("Answer")
 
 
 def say(text: str, finish: Finish = Finish.STOP, num_tokens: int | None = None) -> Completion:
@@ -96,3 +102,16 @@ def _rationale(request: Request) -> Completion:
         return say("</verify>\n</think>")
     heading = f"</verify>\n### Paragraph {done + 1}\n<analyze>\n" if done else ""
     return say(f"{heading}A sum.\n</analyze>\n<verify>\n```python\n{_check(steps[done])}\n```\n")
+
+
+def with_code(work: Callable[[CodeExecutor], Awaitable[Answer]]) -> Answer:
+    """The result of work that runs code for real."""
+
+    async def run() -> Answer:
+        executor = CodeExecutor(ExecutorConfig(libraries=("mpmath",), preload=()))
+        try:
+            return await work(executor)
+        finally:
+            await executor.shutdown()
+
+    return asyncio.run(run())

@@ -118,6 +118,9 @@ def test_a_refused_block_is_no_output() -> None:
         async def generate(self, request: Request) -> list[Completion]:
             return [Completion(text="```python\nprint(1)\n```\n", finish=Finish.STOP, num_tokens=3)]
 
+        def count_tokens(self, text: str) -> int | None:
+            return None
+
         def close(self) -> None:
             pass
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
 import pytest
 
-from actors.code_executor import CodeExecutor, ExecutorConfig
 from actors.engine import Completion, Finish, Request
 from actors.engine.scripted_engine import ScriptedEngine
 from actors.estimator import EngineCompleter, Estimator, OtherSteps, PaperEstimatorConfig, ThriftyEstimatorConfig
 from actors.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, RolloutConfig
 from actors.rationalizer import Rationalizer, RationalizerConfig
-from actors.verifier import Verifier, VerifierConfig, reward_of
 from genprm import rationale
 from genprm.records import (
-    BenchmarkSolution,
     Counts,
     Critique,
     CritiqueOutcome,
@@ -32,7 +28,7 @@ from genprm.records import (
     Solution,
 )
 from genprm.smoothing import Chain, Smoother, flat_prior
-from tests.actors.scripts import say, solver
+from tests.actors.scripts import say, solver, with_code
 
 Answer = TypeVar("Answer")
 PROBLEM = Problem(id="p", text="3 plus 4", answer="7", level=None)
@@ -210,19 +206,6 @@ def critic_script(request: Request) -> list[Completion]:
     return [say("done\n</verify>\n</think>")]
 
 
-def with_code(work: Callable[[CodeExecutor], Awaitable[Answer]]) -> Answer:
-    """The result of work that runs code for real."""
-
-    async def run() -> Answer:
-        executor = CodeExecutor(ExecutorConfig(libraries=("mpmath",), preload=()))
-        try:
-            return await work(executor)
-        finally:
-            await executor.shutdown()
-
-    return asyncio.run(run())
-
-
 def critique_of(script: Callable[[Request], list[Completion]], config: RationalizerConfig) -> Critique:
     engine = ScriptedEngine(script)
     return with_code(lambda code: Rationalizer(engine=engine, runner=code, config=config, run_seed=0).critique(labelled()))
@@ -249,85 +232,3 @@ def test_rationalizer_runs_the_code_and_reads_the_index() -> None:
 def test_a_rationale_without_a_verdict_says_why(script: Callable[[Request], list[Completion]], outcome: CritiqueOutcome) -> None:
     critique = critique_of(script, RationalizerConfig(max_code_rounds=2))
     assert (critique.outcome, critique.judged_first_error) == (outcome, None)
-
-
-def verdict(yes: float) -> Completion:
-    word = "Yes" if yes >= 0.5 else "No"
-    alternatives = {"Yes": math.log(max(yes, 1e-9)), "No": math.log(max(1 - yes, 1e-9))}
-    return Completion(text=f"{{{word}}}$\n</output>", finish=Finish.STOP, num_tokens=4, logprobs_T=({"{": -0.1}, alternatives, {"}$": 0.0}))
-
-
-def judge_script(request: Request) -> list[Completion]:
-    """Finds step 2 wrong, by code; writes in the wire format."""
-    step = sum(turn.role == "user" for turn in request.turns)
-    if request.num_logprobs:
-        return [verdict(0.1 if "False" in request.prefix else 0.9)]
-    if request.prefix.endswith("```python\n"):
-        return [say(f"print({step} != 2)\n```\n")]
-    if request.prefix.endswith("step by step: "):
-        return [say(f"looking at {step}\n</analyze>")]
-    return [say("so it is\n</verify>")]
-
-
-def judge(config: VerifierConfig, script: Callable[[Request], list[Completion]] = judge_script, stop: bool = True):  # type: ignore[no-untyped-def]
-    engine = ScriptedEngine(script)
-    row = BenchmarkSolution(id="x", problem="P", steps=("a", "b", "c"), label=1)
-    return with_code(lambda code: Verifier(engine=engine, runner=code, config=config, run_seed=0).judge(row, stop_at_first_error=stop))
-
-
-def test_verifier_finds_the_first_wrong_step_and_stops_there() -> None:
-    judged = judge(VerifierConfig(num_votes=2))
-    assert judged.rewards_S == (pytest.approx(0.9), pytest.approx(0.1))
-    assert (judged.prediction, judged.first_vote_prediction) == (1, 1)
-    assert judged.num_code_blocks == 4
-    assert judged.votes_S[1][0].text == (
-        "<analyze>\nLet's analyze the Paragraph 2 step by step: looking at 2\n</analyze>\n"
-        "<verify>\nLet's use python code to find any potential error:\n```python\nprint(2 != 2)\n```\n"
-        "[Code Output]\n\n```\nFalse\n```\nso it is\n</verify>\n"
-        "<output>\n**Judgement**: $\\boxed{No}$\n</output>"
-    )
-
-
-def test_verifier_scores_every_step_when_asked() -> None:
-    assert len(judge(VerifierConfig(), stop=False).rewards_S) == 3
-
-
-@pytest.mark.parametrize(
-    ("mode", "run_code", "has_analysis", "num_outputs", "num_code"),
-    [("both", False, True, 0, 3), ("analysis", True, True, 0, 0), ("code", True, False, 3, 3), ("direct", True, False, 0, 0)],
-)
-def test_modes_of_table_5(mode: str, run_code: bool, has_analysis: bool, num_outputs: int, num_code: int) -> None:
-    judged = judge(VerifierConfig(mode=mode, run_code=run_code), stop=False)  # type: ignore[arg-type]
-    texts = [votes[0].text for votes in judged.votes_S]
-    assert all(("<analyze>" in text) is has_analysis for text in texts)
-    assert sum(text.count("[Code Output]") for text in texts) == num_outputs
-    assert judged.num_code_blocks == num_code
-
-
-def test_an_unreadable_verdict_is_no_vote() -> None:
-    def script(request: Request) -> list[Completion]:
-        return [say("{hmm")] if request.num_logprobs else judge_script(request)
-
-    judged = judge(VerifierConfig(num_votes=2), script)
-    assert (judged.rewards_S, judged.prediction, judged.num_unreadable) == ((None,), None, 2)
-
-
-def test_the_history_of_a_vote_is_its_own() -> None:
-    histories: list[str] = []
-
-    def script(request: Request) -> list[Completion]:
-        if request.num_logprobs:
-            histories.append("|".join(turn.content for turn in request.turns if turn.role == "assistant"))
-        if request.prefix.endswith("step by step: "):
-            return [say(f"thought {request.seed}\n</analyze>")]
-        return judge_script(request)
-
-    judge(VerifierConfig(num_votes=2), script, stop=False)
-    last = [history for history in histories if history.count("<output>") == 2]
-    assert len(set(last)) == 2
-    assert all(history.endswith("</output>\n") for history in last)
-
-
-def test_reward_is_read_at_the_verdict_token() -> None:
-    assert reward_of(verdict(0.7)) == pytest.approx(0.7)
-    assert reward_of(say("{Yes}")) is None

@@ -25,6 +25,8 @@ SOLUTION = {
     "outcome": Outcome.CORRECT, "problem_counts": Counts(correct=1, incorrect=2),
 }  # fmt: skip
 
+SAID = Segment(kind=SegmentKind.TEXT, text="So.", num_tokens=2)
+
 EXAMPLES: list[Record] = [
     Solution(**SOLUTION),  # type: ignore[arg-type]
     EstimatedSolution(
@@ -44,7 +46,7 @@ EXAMPLES: list[Record] = [
         steps=("a",),
         labels_S=(1,),
         first_error=-1,
-        segments=(Segment(kind=SegmentKind.OUTPUT, text="7"),),
+        segments=(SAID, Segment(kind=SegmentKind.OUTPUT, text="7")),
         outcome=CritiqueOutcome.READ,
         index_votes_V=(None, -1),
         judged_first_error=-1,
@@ -54,7 +56,7 @@ EXAMPLES: list[Record] = [
     JudgedSolution(
         id="x",
         label=-1,
-        votes_S=((Vote(reward=None, verdict="unreadable", text="t"), Vote(reward=0.5, verdict="yes", text="u")),),
+        votes_S=((Vote(reward=None, verdict="unreadable", segments=()), Vote(reward=0.5, verdict="yes", segments=(SAID,))),),
         rewards_S=(0.5,),
         prediction=-1,
         first_vote_prediction=None,

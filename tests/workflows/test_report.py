@@ -23,6 +23,7 @@ def results() -> dict[str, Any]:
         "labels": {"num_solutions": 2, "num_erroneous": 0, "rules": {"RPE 0.8": rule, **other}, "completions": 54.5, "tokens": 1978.2},
         "other_labels": {"num_solutions": 2, "num_erroneous": 0, "rules": {"RPE 0.8": rule, **other}, "completions": 20.1, "tokens": 700.0},
         "consensus": {"num_labelled": 2, "kept_share": 50.0, "exact_before": 60.0, "exact_after": 100.0, "exact_judge": None},
+        "agreement": {"names": ["none", "1"], "matrix": [[5, 1, 0], [2, 7, 1]], "levels": {"Level 1": [8, 6], "Level 5": [8, 6]}},
         "verifier": dict.fromkeys(("evaluate_base", "evaluate", "evaluate_not_run"), scores),
         "search": {
             "pass_at_1": 40.0, "majority": 50.0, "best_of_n": 60.0, "pass_at_n": 70.0, "critic_turn_0": 40.0, "critic_turn_1": 45.0,
@@ -40,6 +41,8 @@ def test_tables_show_what_was_measured_and_a_dash_for_what_was_not() -> None:
     assert "thrifty    20.1         700.0   88.0     61.0     88.0              88.0" in text
     assert "trained, majority of 8, code run      50.0        50.0          50.0  80.5" in text
     assert "pass@4" in text
+    assert "none      5            1         0\n1         2            7         1" in text
+    assert "Level 5  8          6     75.0" in text
     assert "all stages took 12 s" in text
 
 

@@ -73,6 +73,9 @@ class _RecordingEngine:
         self._prefix.write_text("{} {}".format(*self._engine.prefix_cache()))
         return completions
 
+    def count_tokens(self, text: str) -> int:
+        return self._engine.count_tokens(text)
+
     def close(self) -> None:
         self._engine.close()
 

@@ -1,0 +1,148 @@
+"""What spoils a critique as training data, and how it is noticed (section 3.2.3 asks for critiques worth imitating).
+
+Consensus only compares final indices: a critique can reach the right index in a way that must not be taught. Each rule is a member
+of `Flaw` and says why it exists. The rules read what the model wrote; code output is the executor's and accuses nobody. They
+prefer to miss a flaw over dropping a good critique, since what they miss is one row in thousands.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import re
+from collections.abc import Callable, Collection, Sequence
+
+from genprm import rationale
+from genprm.rationale import ParagraphCritique, split_rationale
+from genprm.records import Critique, Segment, SegmentKind
+
+LOOP_WORDS = 8
+LOOP_MIN_WORDS = 60
+LOOP_SHARE = 0.3
+COPY_WORDS = 8
+COPY_MIN_WORDS = 30
+COPY_SHARE = 0.8
+
+
+class Flaw(enum.StrEnum):
+    """Why a critique is dropped; the value is the reason that is counted."""
+
+    OUT_OF_ORDER = "paragraphs out of order"
+    """A paragraph judged twice, or before an earlier one: in training each turn sees the turns before it and nothing else."""
+
+    SOLVED_ANEW = "solved the problem anew"
+    """An analysis that boxes an answer of its own where the paragraph has none: it teaches to compare answers, not to judge steps."""
+
+    COPIED = "copied the solution"
+    """An analysis that is nearly all the problem's and the solution's own wording: it teaches to repeat, and judges nothing."""
+
+    SILENT_CODE = "code without output"
+    """A check that printed nothing: what follows it is not based on a result, which teaches that checking is a ritual."""
+
+    CONTRADICTION = "verdict against its own words"
+    """A paragraph called wrong that the verdict takes for right, or the other way round: the turn would argue against its end."""
+
+    LOOP = "repeated text"
+    """The same words over and over: sampling got stuck, and a model trained on it gets stuck more often."""
+
+
+def find_flaw(critique: Critique, tolerated: Collection[Flaw] = ()) -> Flaw | None:
+    """The first rule, in the order of `Flaw`, that the critique breaks in what training would use: up to the first error."""
+    last = len(critique.steps) if critique.first_error == -1 else critique.first_error + 1
+    paragraphs = [part for part in split_rationale(critique.segments) if part.paragraph <= last]
+    return next((flaw for flaw in Flaw if flaw not in tolerated and _RULES[flaw](critique, paragraphs)), None)
+
+
+Paragraphs = Sequence[ParagraphCritique]
+
+
+def _out_of_order(_: Critique, paragraphs: Paragraphs) -> bool:
+    return any(later.paragraph <= earlier.paragraph for earlier, later in itertools.pairwise(paragraphs))
+
+
+def _solved_anew(critique: Critique, paragraphs: Paragraphs) -> bool:
+    return any("\\boxed{" in _analysis(part) and "\\boxed" not in _step(critique, part.paragraph) for part in paragraphs)
+
+
+def _copied(critique: Critique, paragraphs: Paragraphs) -> bool:
+    source = set(_runs(_words("\n".join([critique.problem, *critique.steps])), COPY_WORDS))
+    return any(_is_copy(_words(_analysis(part)), source) for part in paragraphs)
+
+
+def _is_copy(words: Sequence[str], source: set[tuple[str, ...]]) -> bool:
+    if len(words) < COPY_MIN_WORDS:
+        return False
+    copied = [False] * len(words)
+    for start, run in enumerate(_runs(words, COPY_WORDS)):
+        if run in source:
+            copied[start : start + COPY_WORDS] = [True] * COPY_WORDS
+    return sum(copied) >= COPY_SHARE * len(words)
+
+
+def _silent_code(_: Critique, paragraphs: Paragraphs) -> bool:
+    """A block may only define what the next one uses: it is a paragraph's last output that must be there."""
+    nothing = rationale.code_output_block("")
+    outputs = [[segment.text for segment in part.segments if segment.kind is SegmentKind.OUTPUT] for part in paragraphs]
+    return any(texts and texts[-1] == nothing for texts in outputs)
+
+
+_OWN_WORD = re.compile(
+    r"\b(?:paragraph|step)(?:\s+\d{1,4})?\s+(?:is|contains|has)\s+(?:(?:therefore|thus|indeed|actually|clearly|also)\s+)?"
+    r"(?:(?P<right>correct|right|valid|accurate|no\s+(?:errors?|mistakes?))"
+    r"|(?P<wrong>not\s+(?:correct|right|valid|accurate)|incorrect|wrong|invalid|inaccurate|an?\s+(?:error|mistake)))\b",
+    re.IGNORECASE,
+)
+
+
+def _contradiction(critique: Critique, paragraphs: Paragraphs) -> bool:
+    """Only plain words count (*the paragraph is wrong*), the last of them, and what follows the analysis before the analysis."""
+    for part in paragraphs:
+        text = _written(part.segments)
+        found = list(_OWN_WORD.finditer(text, text.find(rationale.ANALYZE_END) + 1)) or list(_OWN_WORD.finditer(text))
+        is_right = part.paragraph - 1 != critique.first_error
+        if found and (found[-1]["right"] is not None) != is_right:
+            return True
+    return False
+
+
+def _loop(_: Critique, paragraphs: Paragraphs) -> bool:
+    return any(_repeats(_words(_written(part.segments))) for part in paragraphs)
+
+
+def _repeats(words: Sequence[str]) -> bool:
+    """Whether a good part of the text is runs of words that were there before."""
+    if len(words) < LOOP_MIN_WORDS:
+        return False
+    runs = _runs(words, LOOP_WORDS)
+    return len(runs) - len(set(runs)) >= LOOP_SHARE * len(runs)
+
+
+_RULES: dict[Flaw, Callable[[Critique, Paragraphs], bool]] = {
+    Flaw.OUT_OF_ORDER: _out_of_order,
+    Flaw.SOLVED_ANEW: _solved_anew,
+    Flaw.COPIED: _copied,
+    Flaw.SILENT_CODE: _silent_code,
+    Flaw.CONTRADICTION: _contradiction,
+    Flaw.LOOP: _loop,
+}
+
+
+def _step(critique: Critique, number: int) -> str:
+    return critique.steps[number - 1] if 1 <= number <= len(critique.steps) else ""
+
+
+def _written(segments: Sequence[Segment]) -> str:
+    """What the model wrote, without the outputs."""
+    return "".join("\n" if segment.kind is SegmentKind.OUTPUT else segment.text for segment in segments)
+
+
+def _analysis(part: ParagraphCritique) -> str:
+    return _written(part.part("analyze") or ())
+
+
+def _words(text: str) -> list[str]:
+    return text.lower().split()
+
+
+def _runs(words: Sequence[str], length: int) -> list[tuple[str, ...]]:
+    return [tuple(words[start : start + length]) for start in range(len(words) - length + 1)]
