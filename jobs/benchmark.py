@@ -6,14 +6,158 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobs.config import Config
 
 TOY_PROBLEMS = "problems.path=genprm/toy/data/synthesis.jsonl"
+WORLDS = ("arithmetic", "one-drop", "drifting", "many-drops", "jumpy")
+
+
+class Leaky(Exception):
+    """A benchmark that found what must not be; its result is printed, and the exit status is 1."""
+
+    def __init__(self, result: Mapping[str, object]) -> None:
+        super().__init__()
+        self.result = result
+
+
+def engine(config: Config, _: Namespace) -> Mapping[str, object]:
+    from jobs.settings import synthesis_settings
+    from workflows.benchmarks.engine import engine_benchmark
+
+    with connected(config):
+        return engine_benchmark(synthesis_settings(config))
+
+
+def estimates(config: Config, _: Namespace) -> Mapping[str, object]:
+    from jobs.settings import synthesis_settings
+    from workflows.benchmarks.estimates import estimates_benchmark
+
+    with connected(config):
+        return estimates_benchmark(synthesis_settings(config))
+
+
+def rationales(config: Config, arguments: Namespace) -> Mapping[str, object]:
+    from jobs.settings import synthesis_settings
+    from workflows.benchmarks.rationales import rationales_benchmark
+
+    with connected(config):
+        return rationales_benchmark(synthesis_settings(config), arguments.sequential, arguments.delay)
+
+
+def executor(config: Config, arguments: Namespace) -> Mapping[str, object]:
+    from workflows.benchmarks.executor import executor_benchmark
+
+    return executor_benchmark(config.executor, arguments.sessions, lambda: connected(config))
+
+
+def soak(config: Config, arguments: Namespace) -> Mapping[str, object]:
+    from actors.code_executor.containment import read_cases
+    from workflows.benchmarks.soak import soak_benchmark
+
+    cases = read_cases(Path(arguments.snippets)) if arguments.snippets else []
+    with connected(config):
+        tally = soak_benchmark(config.executor, cases, arguments.sessions, arguments.kill_every, config.seed)
+    if tally.wrong or tally.left:
+        raise Leaky(tally.row())
+    return tally.row()
+
+
+def monte_carlo(_: Config, arguments: Namespace) -> Mapping[str, object]:
+    from workflows.benchmarks.monte_carlo import monte_carlo_benchmark
+
+    return monte_carlo_benchmark(range(arguments.seeds), Path(arguments.plot) if arguments.plot else None, arguments.world)
+
+
+def grading(config: Config, arguments: Namespace) -> Mapping[str, object]:
+    from workflows.benchmarks.grading import grading_benchmark, read_solutions
+
+    return grading_benchmark(config.grading, read_solutions(Path(arguments.solutions)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """``what`` is measured, in words that name its ``options`` (those of argparse, by flag); ``changes`` are the settings they make."""
+
+    run: Callable[[Config, Namespace], Mapping[str, object]]
+    help: str
+    what: str
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+
+
+def number(default: int, text: str = "") -> dict[str, Any]:
+    return {"type": int, "default": default, "metavar": "N", "help": f"{text} (default: %(default)s)".strip()}
+
+
+BENCHMARKS = {
+    "engine": Benchmark(
+        run=engine,
+        help="the rollouts stage against bare vLLM on the same prompts",
+        what="{samples} paths of {problems} problems, through the stage and with bare vLLM",
+        options={"--problems": number(200), "--samples": number(16, "paths a problem")},
+        changes=("problems.limit={problems}", "rollouts.first_round={samples}", "rollouts.max_paths={samples}"),
+    ),
+    "estimates": Benchmark(
+        run=estimates,
+        help="the estimates stage against bare vLLM on the same requests",
+        what="estimates of the solutions of {problems} problems, through the stage and with bare vLLM",
+        options={"--problems": number(200)},
+        changes=("problems.limit={problems}",),
+    ),
+    "rationales": Benchmark(
+        run=rationales,
+        help="the rationales stage against vLLM that never pauses, and against one conversation at a time",
+        what="critiques of the solutions of {problems} problems: the stage, vLLM without pauses, the stage with code that takes "
+        "{delay:g} s longer, and {sequential} critiques one at a time",
+        options={
+            "--problems": number(200),
+            "--sequential": number(40, "critiques written one at a time"),
+            "--delay": {"type": float, "default": 1.0, "metavar": "SECONDS", "help": "added to every block (default: %(default)s)"},
+        },
+        changes=("problems.limit={problems}",),
+    ),
+    "executor": Benchmark(
+        run=executor,
+        help="the code executor against fresh interpreters and against exec",
+        what="{sessions} sessions for each rate, a fresh interpreter, and exec in this process",
+        options={"--sessions": number(400, "for each rate")},
+    ),
+    "soak": Benchmark(
+        run=soak,
+        help="many sessions of the executors, some hostile, while executors are killed",
+        what="{sessions} sessions, a kill about every {kill_every:g} s, for wrong outputs and leaks",
+        options={
+            "--sessions": number(20_000),
+            "--snippets": {"metavar": "FILE", "help": "hostile snippets, for one session in ten"},
+            "--kill-every": {"type": float, "default": 10.0, "metavar": "SECONDS", "help": "0: kill nothing (default: %(default)s)"},
+        },
+    ),
+    "monte-carlo": Benchmark(
+        run=monte_carlo,
+        help="what estimators of step values cost and find, on stored true values",
+        what="estimators at several budgets, {seeds} times each, on the values of the world {world}",
+        options={
+            "--seeds": number(5, "repetitions of each"),
+            "--world": {"choices": WORLDS, "default": WORLDS[0], "help": "stored values, or made-up ones (default: %(default)s)"},
+            "--plot": {"metavar": "FILE", "help": "draw the curves and the calibration, too"},
+        },
+    ),
+    "grading": Benchmark(
+        run=grading,
+        help="answers a second on real solutions, and how many are judged as recorded",
+        what="the solutions of {solutions}, through the grader and with plain math-verify",
+        options={
+            "--solutions": {"required": True, "metavar": "FILE", "help": "JSONL of gt (reference), code and score (of each solution)"}
+        },
+    ),
+}
 
 
 def main() -> int:
@@ -21,94 +165,33 @@ def main() -> int:
         prog="python -m jobs.benchmark", description="Measure a part against the bare library; ends with one JSON line."
     )
     names = parser.add_subparsers(dest="name", required=True)
-    engine = names.add_parser("engine", help="the rollouts stage against bare vLLM on the same prompts")
-    engine.add_argument("--problems", type=int, default=200, metavar="N", help="(default: %(default)s)")
-    engine.add_argument("--samples", type=int, default=16, metavar="N", help="paths a problem (default: %(default)s)")
-    estimates = names.add_parser("estimates", help="the estimates stage against bare vLLM on the same requests")
-    estimates.add_argument("--problems", type=int, default=200, metavar="N", help="(default: %(default)s)")
-    executor = names.add_parser("executor", help="the code executor against fresh interpreters and against exec")
-    executor.add_argument("--sessions", type=int, default=400, metavar="N", help="for each rate (default: %(default)s)")
-    soak = names.add_parser("soak", help="many sessions of the executors, some hostile, while executors are killed")
-    soak.add_argument("--sessions", type=int, default=20_000, metavar="N", help="(default: %(default)s)")
-    soak.add_argument("--snippets", metavar="FILE", help="hostile snippets, for one session in ten")
-    soak.add_argument("--kill-every", type=float, default=10.0, metavar="SECONDS", help="0: kill nothing (default: %(default)s)")
-    estimators = names.add_parser("monte-carlo", help="what estimators of step values cost and find, on stored true values")
-    estimators.add_argument("--seeds", type=int, default=5, metavar="N", help="repetitions of each (default: %(default)s)")
-    worlds = ("arithmetic", "one-drop", "drifting", "many-drops", "jumpy")
-    estimators.add_argument("--world", choices=worlds, default="arithmetic", help="stored values, or made-up ones (default: %(default)s)")
-    estimators.add_argument("--plot", metavar="FILE", help="draw the curves and the calibration, too")
-    grading = names.add_parser("grading", help="answers a second on real solutions, and how many are judged as recorded")
-    grading.add_argument("--solutions", required=True, metavar="FILE", help="JSONL of gt (reference), code and score (of each solution)")
-    for one in (engine, estimates, executor, soak, estimators, grading):
-        one.add_argument("--config", default="jobs/presets/laptop.toml", metavar="FILE", help="(default: %(default)s)")
-        one.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; repeatable")
-        one.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
+    for name, benchmark in BENCHMARKS.items():
+        own = names.add_parser(name, help=benchmark.help)
+        for flag, option in benchmark.options.items():
+            own.add_argument(flag, **option)
+        own.add_argument("--config", default="jobs/presets/laptop.toml", metavar="FILE", help="(default: %(default)s)")
+        own.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; repeatable")
+        own.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
     arguments = parser.parse_args()
-
-    changes = [TOY_PROBLEMS, *arguments.set, "tracking.uri=off"]
-    if arguments.name == "engine":
-        what = f"{arguments.samples} paths of {arguments.problems} problems, through the stage and with bare vLLM"
-        changes += [f"problems.limit={arguments.problems}"]
-        changes += [f"rollouts.{name}={arguments.samples}" for name in ("first_round", "max_paths")]
-    elif arguments.name == "estimates":
-        what = f"estimates of the solutions of {arguments.problems} problems, through the stage and with bare vLLM"
-        changes += [f"problems.limit={arguments.problems}"]
-    elif arguments.name == "soak":
-        what = f"{arguments.sessions} sessions, a kill about every {arguments.kill_every:g} s, for wrong outputs and leaks"
-    elif arguments.name == "monte-carlo":
-        what = f"estimators at several budgets, {arguments.seeds} times each, on stored true values"
-    elif arguments.name == "grading":
-        what = f"the solutions of {arguments.solutions}, through the grader and with plain math-verify"
-    else:
-        what = f"{arguments.sessions} sessions for each rate, a fresh interpreter, and exec in this process"
+    benchmark = BENCHMARKS[arguments.name]
     if arguments.dry_run:
-        print(f"would measure {what}")
+        print(f"would measure {benchmark.what.format(**vars(arguments))}")
         return 0
 
     from jobs.config import load
     from workflows.storage import Folder
 
-    failed = False
+    changes = [TOY_PROBLEMS, *(change.format(**vars(arguments)) for change in benchmark.changes), *arguments.set, "tracking.uri=off"]
+    status = 0
     try:
-        config = load(arguments.config, changes, Folder("unused"))
-        if arguments.name == "engine":
-            from jobs.settings import synthesis_settings
-            from workflows.benchmarks.engine import engine_benchmark
-
-            with connected(config):
-                result = engine_benchmark(synthesis_settings(config))
-        elif arguments.name == "estimates":
-            from jobs.settings import synthesis_settings
-            from workflows.benchmarks.estimates import estimates_benchmark
-
-            with connected(config):
-                result = estimates_benchmark(synthesis_settings(config))
-        elif arguments.name == "monte-carlo":
-            from workflows.benchmarks.monte_carlo import monte_carlo_benchmark
-
-            picture = Path(arguments.plot) if arguments.plot else None
-            result = monte_carlo_benchmark(range(arguments.seeds), picture, arguments.world)
-        elif arguments.name == "grading":
-            from workflows.benchmarks.grading import grading_benchmark, read_solutions
-
-            result = grading_benchmark(config.grading, read_solutions(Path(arguments.solutions)))
-        elif arguments.name == "soak":
-            from actors.code_executor.containment import read_cases
-            from workflows.benchmarks.soak import soak_benchmark
-
-            cases = read_cases(Path(arguments.snippets)) if arguments.snippets else []
-            with connected(config):
-                tally = soak_benchmark(config.executor, cases, arguments.sessions, arguments.kill_every, config.seed)
-            result, failed = tally.row(), bool(tally.wrong or tally.left)
-        else:
-            from workflows.benchmarks.executor import executor_benchmark
-
-            result = executor_benchmark(config.executor, arguments.sessions, lambda: connected(config))
+        result = benchmark.run(load(arguments.config, changes, Folder("unused")), arguments)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Leaky as found:
+        result, status = found.result, 1
     print(json.dumps(result), flush=True)  # after Ray's last word, so that it is the last line
-    return 1 if failed else 0
+    return status
 
 
 @contextlib.contextmanager

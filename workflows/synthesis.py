@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
 
-from actors.code_executor import ExecutorConfig
+from actors.code_executor import CodeRunner, ExecutorConfig
 from actors.engine import Engine, open_engine
 from actors.estimator import EngineCompleter, Estimator, EstimatorConfig, OtherSteps
 from actors.grader import Grader, GradingConfig
@@ -197,8 +197,15 @@ class RationaleWorker:
     """labelled solution -> critique"""
 
     def __init__(self, settings: SynthesisSettings, handles: Handles) -> None:
-        self._engine = open_engine(settings.engines.rationale)
-        self._rationalizer = Rationalizer(engine=self._engine, runner=handles.runner(), config=settings.rationales, run_seed=settings.seed)
+        self._engine = self.open_engine(settings)
+        runner = self.open_runner(handles)
+        self._rationalizer = Rationalizer(engine=self._engine, runner=runner, config=settings.rationales, run_seed=settings.seed)
+
+    def open_engine(self, settings: SynthesisSettings) -> Engine:
+        return open_engine(settings.engines.rationale)
+
+    def open_runner(self, handles: Handles) -> CodeRunner:
+        return handles.runner()
 
     async def process(self, row: dict[str, Any]) -> Sequence[Critique]:
         return [await self._rationalizer.critique(LabelledSolution.of(row))]

@@ -92,6 +92,8 @@ class VllmEngine:
         self._inbox: queue.SimpleQueue[tuple[str, list[int], SamplingParams, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._ids = itertools.count()
         self._failure: BaseException | None = None
+        self.busy_s = 0.0
+        """Seconds in which there was something to generate, so far."""
         self._thread = threading.Thread(target=self._step_forever, name="vllm-step", daemon=True)
         self._thread.start()
 
@@ -132,9 +134,11 @@ class VllmEngine:
         failure: BaseException = EngineError("the engine was closed")
         try:
             while self._take(waiting):
+                began = time.monotonic()
                 for output in self._engine.step():
                     if output.finished:
                         _resolve(waiting.pop(output.request_id), output)
+                self.busy_s += time.monotonic() - began
         except BaseException as error:  # whatever ends this thread must reach those who wait
             failure = error
         self._failure = failure
@@ -195,14 +199,17 @@ class BareVllm:
         self._config = config
         self._llm = LLM(**engine_arguments(config))
 
-    def generate(self, requests: Sequence[Request]) -> tuple[int, float]:
-        """Serve all requests at once; completion tokens and seconds."""
+    def generate(self, requests: Sequence[Request], lengths: Sequence[int] | None = None) -> tuple[int, float]:
+        """Serve all requests at once, each to exactly its length where ``lengths`` are given; completion tokens and seconds."""
         encode = prompt_encoder(self._llm.get_tokenizer(), self._config)
         prompts = [{"prompt_token_ids": encode(request.turns, request.prefix)} for request in requests]
         params = [
             sampling_params(request, self._config.max_model_len - len(prompt["prompt_token_ids"]), self._config)
             for request, prompt in zip(requests, prompts, strict=True)
         ]
+        for param, length in zip(params, lengths or (), strict=False):
+            param.max_tokens = param.min_tokens = length
+            param.ignore_eos = True
         began = time.monotonic()
         outputs = self._llm.generate(prompts, params, use_tqdm=False)
         seconds = time.monotonic() - began

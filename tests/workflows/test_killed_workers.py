@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 NUM_PROBLEMS = 24
 
 
-def configuration(folder: Path, run: Folder) -> Config:
-    sums = [(n, n + 1) for n in range(NUM_PROBLEMS)]
+def configuration(folder: Path, run: Folder, num_problems: int = NUM_PROBLEMS, more: Sequence[str] = ()) -> Config:
+    sums = [(n, n + 1) for n in range(num_problems)]
     problems = [{"unique_id": f"p{a}", "problem": f"{a} plus {b}", "answer": str(a + b)} for a, b in sums]
     (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in problems))
     judged = [
@@ -45,6 +45,7 @@ def configuration(folder: Path, run: Folder) -> Config:
         "search.limit=1000",
         "train.epochs=4",
         *(f"pools.{stage}.rows_in_flight=4" for stage in ("rollouts", "estimates", "rationales", "evaluate", "search")),
+        *more,
     ]
     return load("jobs/presets/test.toml", changes, run)
 

@@ -16,12 +16,23 @@ def vllm_of(config: EngineConfig, setting: str) -> VllmEngineConfig:
     return config
 
 
-def serve_bare(config: VllmEngineConfig, num_engines: int, requests: Sequence[Request]) -> tuple[int, float]:
-    """Serve all requests with vLLM's offline interface, spread over engines: completion tokens, and the slowest engine's seconds."""
+def serve_bare(
+    config: VllmEngineConfig, num_engines: int, requests: Sequence[Request], lengths: Sequence[int] | None = None
+) -> tuple[int, float]:
+    """Serve all requests with vLLM's offline interface, spread over engines: completion tokens, and the slowest engine's seconds.
+
+    With ``lengths`` request i is written on to exactly so many tokens, whatever the model would do.
+    """
     actor = ray.remote(_Bare).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
     engines = [actor.remote(config) for _ in range(num_engines)]
     ray.get([engine.ready.remote() for engine in engines])
-    served = ray.get([engine.generate.remote(requests[index::num_engines]) for index, engine in enumerate(engines)])
+    shares = [slice(index, None, num_engines) for index in range(num_engines)]
+    served = ray.get(
+        [
+            engine.generate.remote(requests[share], None if lengths is None else lengths[share])
+            for engine, share in zip(engines, shares, strict=True)
+        ]
+    )
     for engine in engines:
         ray.kill(engine)
     return sum(tokens for tokens, _ in served), max(seconds for _, seconds in served)
@@ -52,5 +63,5 @@ class _Bare:
     def ready(self) -> bool:
         return True
 
-    def generate(self, requests: list[Request]) -> tuple[int, float]:
-        return self._llm.generate(requests)
+    def generate(self, requests: list[Request], lengths: list[int] | None) -> tuple[int, float]:
+        return self._llm.generate(requests, lengths)

@@ -1,0 +1,170 @@
+"""Critiques and judgements through an endpoint that fails in every way it can, and code that hangs: nothing is lost, all is counted."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from actors.engine import Completion, Request, Sampling, Turn
+from jobs.settings import evaluation_settings, synthesis_settings
+from tests.actors.scripts import everyone, say
+from tests.workflows.test_killed_workers import configuration
+from workflows import evaluation, parts
+from workflows.storage import Folder
+from workflows.synthesis import synthesize
+from workflows.tracking import Tracker, TrackingConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+NUM_PROBLEMS = 10
+TIMEOUT_S = 2.0
+ONCE = {1: "429", 2: "500", 3: "garbage", 4: "half", 5: "nothing", 6: "unfinished"}
+ALWAYS = {7: "500", 9: "400"}
+HANGS = 8
+
+
+class Endpoint(http.server.BaseHTTPRequestHandler):
+    """Serves the scripted roles, but for what is written above, by the first number of the problem."""
+
+    failed: ClassVar[Counter[str]] = Counter()
+    lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        number = re.search(r"(\d+) plus", asked["messages"][min(1, len(asked["messages"]) - 1)]["content"]) or re.search(
+            r"(\d+) plus", asked["messages"][0]["content"]
+        )
+        key = int(number[1]) if number else None
+        way = self._way(key, asked)
+        if way in ("429", "500", "400"):
+            self._send(int(way), b'{"error": {"message": "no"}}')
+        elif way == "garbage":
+            self._send(200, b"<html>It works!")
+        elif way == "nothing":
+            time.sleep(TIMEOUT_S + 1)
+            self.close_connection = True
+        else:
+            body = json.dumps(answer(asked, hangs=key == HANGS, finished=way != "unfinished")).encode()
+            self._send(200, body, cut=len(body) // 2 if way == "half" else None)
+
+    def _way(self, key: int | None, asked: dict[str, Any]) -> str | None:
+        if key in ALWAYS:
+            return ALWAYS[key]
+        with Endpoint.lock:
+            role = f"{key} {asked['messages'][0]['role']}"
+            if key not in ONCE or Endpoint.failed[role]:
+                return None
+            Endpoint.failed[role] += 1
+            return ONCE[key]
+
+    def _send(self, status: int, body: bytes, cut: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:cut])
+        self.close_connection = cut is not None
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def answer(asked: dict[str, Any], *, hangs: bool, finished: bool) -> dict[str, Any]:
+    last = asked["messages"][-1]
+    prefix = last["content"] if last["role"] == "assistant" else ""
+    request = Request(
+        turns=tuple(Turn(role=turn["role"], content=turn["content"]) for turn in asked["messages"][: -1 if prefix else None]),
+        prefix=prefix,
+        sampling=Sampling(),
+        seed=asked["seed"],
+        n=asked["n"],
+    )
+    completions = [say("2.")] if prefix == "Step 1:" else everyone(request)
+    if hangs:
+        completions = [
+            replace(item, text=re.sub(r"print\((.*)\)\n```", r"print(\1, flush=True)\nwhile True: pass\n```", item.text))
+            for item in completions
+        ]
+    return {
+        "id": "1", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [choice(index, item, finished) for index, item in enumerate(completions)],
+        "usage": {"prompt_tokens": 1, "completion_tokens": sum(item.num_tokens for item in completions), "total_tokens": 1},
+    }  # fmt: skip
+
+
+def choice(index: int, item: Completion, finished: bool) -> dict[str, Any]:
+    positions = [
+        {
+            "token": "t",
+            "logprob": 0.0,
+            "bytes": None,
+            "top_logprobs": [{"token": t, "logprob": p, "bytes": None} for t, p in position.items()],
+        }
+        for position in item.logprobs_T
+    ]
+    return {
+        "index": index,
+        "finish_reason": str(item.finish) if finished else None,
+        "message": {"role": "assistant", "content": item.text if finished else item.text[:3]},
+        "logprobs": {"content": positions} if positions else None,
+    }
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.timeout(300)
+def test_rows_are_tried_again_then_put_aside_and_the_rest_is_as_it_would_be(endpoint: str, tmp_path: Path, local_ray: None) -> None:
+    http_engine = f"{{type='http', base_url='{endpoint}', model='m', api_key_env='PATH', timeout_s={TIMEOUT_S}, max_retries=2}}"
+    changes = {"calm": [], "rough": [f"engines.{role}={http_engine}" for role in ("rationale", "verifier")]}
+    runs = {}
+    for name, change in changes.items():
+        run = Folder(str(tmp_path / name))
+        run.create()
+        config = configuration(tmp_path, run, NUM_PROBLEMS, ["executor.timeout_s=1.0", *change])
+        tracker = Tracker(TrackingConfig(uri="off"), job="test", run=run, resolved={})
+        synthesize(run, synthesis_settings(config), tracker)
+        evaluation.read_benchmark_stage(run, config.evaluate, tracker)
+        evaluation.evaluate(run, evaluation_settings(config), tracker)
+        runs[name] = run
+
+    for stage, ids in (("rationales", [f"p{key}/s{index}" for key in ALWAYS for index in (0, 1)]), ("evaluate", ["b7", "b9"])):
+        calm, rough = ({row["id"]: row for row in parts.read_rows(run, stage)} for run in runs.values())
+        rejects = {row["id"]: row for row in parts.read_rejects(runs["rough"], stage)}
+        assert sorted(rejects) == sorted(ids)
+        assert {row["reason"] for row in rejects.values()} == {"engine error"}
+        assert "failed 3 times, last with InternalServerError" in rejects[ids[0]]["detail"]
+        assert "refused: HTTP 400" in rejects[ids[-1]]["detail"]
+        record = (runs["rough"] / stage).read_json(parts.DONE)
+        assert record["rejects"] == {"engine error": len(ids)}
+        assert record["rows_out"] + len(ids) == record["rows_in"] == len(calm)
+        assert sorted(rough) == sorted(set(calm) - set(ids))
+        for key, row in rough.items():
+            hung = key.startswith((f"p{HANGS}/", f"b{HANGS}"))
+            assert ("while True: pass" in json.dumps(row)) == ("TimeoutError" in json.dumps(row)) == hung
+            if not hung:
+                assert without_counts(row) == without_counts(calm[key])
+    assert Endpoint.failed == {f"{key} {role}": 1 for key in ONCE for role in ("user", "system")}
+    kept = {row["id"] for row in parts.read_rows(runs["rough"], "conversations")}
+    assert kept >= {f"p{key}/s{index}" for key in ONCE for index in (0, 1)}
+
+
+def without_counts(row: dict[str, Any]) -> str:
+    """An endpoint's tokenizer is out of reach, so segments have no counts."""
+    return re.sub(r'"num_tokens": (\d+|null)', "", json.dumps(row))

@@ -1,0 +1,214 @@
+"""The rationales stage against vLLM that never pauses, and against one conversation at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from actors.code_executor import CodeResult, CodeRunner, CodeStatus
+from actors.engine import Engine, Request, Turn, VllmEngineConfig, open_engine
+from actors.rationalizer import Rationalizer
+from actors.remote import Handles
+from genprm import rationale
+from genprm.records import Critique, LabelledSolution
+from workflows.benchmarks.bare_engine import serve_bare, vllm_of
+from workflows.parts import read_rows
+from workflows.stage import run_stage
+from workflows.storage import Folder
+from workflows.synthesis import RationaleWorker, SynthesisSettings, stages, synthesize
+from workflows.tracking import Tracker, TrackingConfig
+
+if TYPE_CHECKING:
+    from actors.engine.vllm_engine import VllmEngine
+
+OWN_MODELS = "genprm/toy/models/"
+
+
+def rationales_benchmark(settings: SynthesisSettings, num_sequential: int, delay_s: float) -> dict[str, object]:
+    """Tokens/s after engine start of the stage; of vLLM writing as many tokens on every prompt at once; of the stage where every block
+    takes ``delay_s`` longer; and of one critique at a time in each engine, code run by exec in its process, for ``num_sequential`` of them.
+    """
+    engine = vllm_of(settings.engines.rationale, "engines.rationale")
+    if not engine.model.startswith(OWN_MODELS):
+        raise ValueError(
+            f"engines.rationale.model = {engine.model!r}: a part of this benchmark runs code uncontained; take one of {OWN_MODELS}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        run = Folder(f"{folder}/run")
+        tracker = Tracker(TrackingConfig(uri="off"), job="benchmark", run=run, resolved={})
+        synthesize(run, settings, tracker, until="labels")
+        ours = _run(settings, run, tracker, "rationales", Path(folder), 0.0)
+        critiques = {row["id"]: Critique.of(row) for row in read_rows(run, "rationales")}
+        bare = _bare(settings, engine, list(critiques.values()))
+        delayed = _run(settings, run, tracker, "rationales_delayed", Path(folder), delay_s)
+        labelled = [LabelledSolution.of(row) for row in read_rows(run, "labels")]
+        sequential = _sequential(settings, engine, labelled[:num_sequential])
+    rates = {name: part["tokens"] / part["seconds"] for name, part in (("stage", ours), ("bare", bare), ("delayed", delayed))}
+    rates["sequential"] = sequential["tokens"] / sequential["seconds"]
+    for name, part in (("stage", ours), ("bare", bare), ("delayed", delayed), ("sequential", sequential)):
+        print(f"{name + ':':11} {part['tokens']:,} tokens in {part['seconds']:.1f} s, {rates[name]:,.0f} tokens/s", flush=True)
+    return {
+        "benchmark": "rationales",
+        "vs_bare": round(rates["stage"] / rates["bare"], 3),
+        "vs_sequential": round(rates["stage"] / rates["sequential"], 2),
+        f"vs_bare_delay_{delay_s:g}s": round(rates["delayed"] / rates["bare"], 3),
+        "critiques": len(critiques),
+        "blocks": ours["blocks"],
+        **{f"{name}_tokens_per_s": round(rate) for name, rate in rates.items()},
+        "engine_busy": round(ours["busy"], 3),
+        "engine_busy_delayed": round(delayed["busy"], 3),
+        "executor_wait_ms": round(ours["wait_ms"], 2),
+        "executor_run_ms": round(ours["run_ms"], 2),
+    }
+
+
+def _run(settings: SynthesisSettings, run: Folder, tracker: Tracker, name: str, folder: Path, delay_s: float) -> dict[str, float]:
+    """The stage, its workers measured."""
+    record = folder / name
+    record.mkdir()
+    (stage,) = [stage for stage in stages(settings, run) if stage.name == "rationales"]
+    stage = replace(stage, name=name, make_worker=partial(_MeasuredWorker, settings, record, delay_s))
+    summary = run_stage(stage, run, tracker)
+    marks = [json.loads(file.read_text()) for file in record.iterdir()]
+    blocks = sum(mark["blocks"] for mark in marks)
+    return {
+        "tokens": summary.tokens,
+        "seconds": summary.work_seconds,
+        "blocks": blocks,
+        "busy": sum(mark["busy_s"] for mark in marks) / (summary.work_seconds * len(marks)),
+        "wait_ms": 1e3 * sum(mark["away_s"] - mark["run_s"] for mark in marks) / max(1, blocks) - 1e3 * delay_s,
+        "run_ms": 1e3 * sum(mark["run_s"] for mark in marks) / max(1, blocks),
+    }
+
+
+class _MeasuredWorker(RationaleWorker):
+    """A rationale worker that leaves how long its engine was busy, and its blocks on their way and running, in a file."""
+
+    def __init__(self, settings: SynthesisSettings, record: Path, delay_s: float, handles: Handles) -> None:
+        self._record = record / f"{os.getpid()}.json"
+        self._delay_s = delay_s
+        super().__init__(settings, handles)
+
+    def open_engine(self, settings: SynthesisSettings) -> Engine:
+        engine = super().open_engine(settings)
+        self._busy: VllmEngine = engine  # type: ignore[assignment]
+        return engine
+
+    def open_runner(self, handles: Handles) -> CodeRunner:
+        self._runner = _Timed(super().open_runner(handles), self._delay_s)
+        return self._runner
+
+    async def process(self, row: dict[str, Any]) -> Sequence[Critique]:
+        rows = await super().process(row)
+        runner = self._runner
+        marks = {"busy_s": self._busy.busy_s, "away_s": runner.away_s, "run_s": runner.run_s, "blocks": runner.blocks}
+        self._record.write_text(json.dumps(marks))
+        return rows
+
+
+class _Timed:
+    """A runner that adds up how long blocks are away and how long they run, and lets each wait first."""
+
+    def __init__(self, runner: CodeRunner, delay_s: float) -> None:
+        self._runner = runner
+        self._delay_s = delay_s
+        self.away_s = self.run_s = 0.0
+        self.blocks = 0
+
+    async def open(self) -> str:
+        return await self._runner.open()
+
+    async def run(self, session: str, code: str) -> CodeResult:
+        began = time.monotonic()
+        await asyncio.sleep(self._delay_s)
+        result = await self._runner.run(session, code)
+        self.away_s += time.monotonic() - began
+        self.run_s += result.wall_s
+        self.blocks += 1
+        return result
+
+    async def close(self, session: str) -> None:
+        await self._runner.close(session)
+
+
+def _bare(settings: SynthesisSettings, engine: VllmEngineConfig, critiques: Sequence[Critique]) -> dict[str, float]:
+    """As many tokens as each critique has, written at one go on its prompt."""
+    config = settings.rationales
+    requests = [
+        Request(
+            turns=(Turn(role="user", content=rationale.rationale_prompt(critique.problem, critique.steps, config.instructions)),),
+            prefix=config.prefill,
+            sampling=config.sampling,
+            seed=index,
+        )
+        for index, critique in enumerate(critiques)
+    ]
+    lengths = [critique.num_tokens for critique in critiques]
+    tokens, seconds = serve_bare(engine, settings.pools.rationales.num_workers, requests, lengths)
+    return {"tokens": tokens, "seconds": seconds}
+
+
+def _sequential(settings: SynthesisSettings, engine: VllmEngineConfig, solutions: Sequence[LabelledSolution]) -> dict[str, float]:
+    """One critique at a time in each of as many engines as the stage has."""
+    number = settings.pools.rationales.num_workers
+    actor = ray.remote(_OneAtATime).options(num_cpus=engine.num_cpus, num_gpus=engine.num_gpus)
+    workers = [actor.remote(settings) for _ in range(number)]
+    ray.get([worker.ready.remote() for worker in workers])
+    written: list[Mapping[str, float]] = ray.get([worker.write.remote(solutions[index::number]) for index, worker in enumerate(workers)])
+    for worker in workers:
+        ray.kill(worker)
+    return {"tokens": sum(part["tokens"] for part in written), "seconds": max(part["seconds"] for part in written)}
+
+
+class _OneAtATime:
+    """How the reference writes rationales: the next one begins when the last one is finished."""
+
+    def __init__(self, settings: SynthesisSettings) -> None:
+        engine = open_engine(settings.engines.rationale)
+        self._rationalizer = Rationalizer(engine=engine, runner=_InThisProcess(), config=settings.rationales, run_seed=settings.seed)
+
+    def ready(self) -> bool:
+        return True
+
+    async def write(self, solutions: Sequence[LabelledSolution]) -> dict[str, float]:
+        began = time.monotonic()
+        tokens = 0
+        for solution in solutions:
+            tokens += (await self._rationalizer.critique(solution)).num_tokens
+        return {"tokens": tokens, "seconds": time.monotonic() - began}
+
+
+class _InThisProcess:
+    """Runs code by exec, uncontained: for the models that ship and for nothing else."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, dict[str, Any]] = {}
+
+    async def open(self) -> str:
+        session = str(len(self._names))
+        self._names[session] = {}
+        return session
+
+    async def run(self, session: str, code: str) -> CodeResult:
+        output = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(output):
+                exec(code, self._names[session])
+        except Exception as error:
+            return CodeResult(status=CodeStatus.ERROR, text=f"{output.getvalue()}{type(error).__name__}: {error}")
+        return CodeResult(status=CodeStatus.OK, text=output.getvalue().removesuffix("\n"))
+
+    async def close(self, session: str) -> None:
+        """Nothing to end."""
