@@ -30,19 +30,26 @@ class Grader:
 
     async def grade_all(self, completions: Sequence[Completion], reference: str) -> list[Grade]:
         """One grade per completion, in order; a completion cut by its token limit is TRUNCATED, whatever it says."""
-        return list(await asyncio.gather(*(self._grade(completion, reference) for completion in completions)))
+        found = [_by_text(completion, reference) for completion in completions]
+        compared = iter(await asyncio.gather(*(self._compare(item, reference) for item in found if isinstance(item, str))))
+        return [next(compared) if isinstance(item, str) else item for item in found]
 
-    async def _grade(self, completion: Completion, reference: str) -> Grade:
-        answer = extract_answer(completion.text)
-        if completion.finish is Finish.LENGTH:
-            return Grade(outcome=Outcome.TRUNCATED, answer=answer)
-        if answer is None:
-            return Grade(outcome=Outcome.UNPARSABLE, answer=None)
-        equal = plain_equality(answer, reference)
-        if equal is not None:
-            return Grade(outcome=Outcome.CORRECT if equal else Outcome.INCORRECT, answer=answer)
+    async def _compare(self, answer: str, reference: str) -> Grade:
         outcome = await asyncio.to_thread(self._pool.compare, answer, reference, timeout_s=self._timeout_s)
         return Grade(outcome=outcome, answer=answer)
 
     def close(self) -> None:
         self._pool.close()
+
+
+def _by_text(completion: Completion, reference: str) -> Grade | str:
+    """The grade, or the answer that takes a closer look."""
+    answer = extract_answer(completion.text)
+    if completion.finish is Finish.LENGTH:
+        return Grade(outcome=Outcome.TRUNCATED, answer=answer)
+    if answer is None:
+        return Grade(outcome=Outcome.UNPARSABLE, answer=None)
+    equal = plain_equality(answer, reference)
+    if equal is None:
+        return answer
+    return Grade(outcome=Outcome.CORRECT if equal else Outcome.INCORRECT, answer=answer)

@@ -18,7 +18,7 @@ class RationalizerConfig(Section):
     """What the model is asked and how far it may go; limits are per solution.
 
     ``instructions`` stand before problem and paragraphs, ``prefill`` begins its turn and ``think_end`` ends its thought: they are the
-    model's own ways. ``num_index_votes`` short continuations name the final index.
+    model's own ways. At most ``num_index_votes`` short continuations name the final index: half of them where these agree.
     """
 
     instructions: str = rationale.RATIONALE_INSTRUCTIONS
@@ -85,15 +85,25 @@ class Rationalizer:
             return turn, CritiqueOutcome.OUT_OF_ROUNDS, ()
         turn.segments = [*turn.finished_segments(), Segment(kind=SegmentKind.TEXT, text=rationale.FINAL_INDEX_BRIDGE)]
         turn.running = ""
-        votes = await self._engine.generate(
-            Request(
-                turns=turns,
-                prefix=turn.text,
-                sampling=self._config.sampling.model_copy(update={"max_tokens": self._config.index_max_tokens}),
-                seed=derive_seed(self._run_seed, row_id, "index"),
-                n=self._config.num_index_votes,
-                stop=(rationale.FINAL_INDEX_STOP,),
+        votes = await self._votes(row_id, turns, turn, len(steps))
+        return turn, CritiqueOutcome.READ, votes
+
+    async def _votes(self, row_id: str, turns: tuple[Turn, ...], turn: CodeTurn, num_steps: int) -> tuple[int | None, ...]:
+        """Short continuations that name the index: half of them, and the rest only where these differ: else it changes nothing."""
+        seed = derive_seed(self._run_seed, row_id, "index")
+        most = self._config.num_index_votes
+        votes: tuple[int | None, ...] = ()
+        while len(votes) < most and not (len(set(votes)) == 1 and None not in votes):
+            completions = await self._engine.generate(
+                Request(
+                    turns=turns,
+                    prefix=turn.text,
+                    sampling=self._config.sampling.model_copy(update={"max_tokens": self._config.index_max_tokens}),
+                    seed=seed + len(votes),
+                    n=most - len(votes) if votes else -(-most // 2),
+                    stop=(rationale.FINAL_INDEX_STOP,),
+                )
             )
-        )
-        turn.num_tokens += sum(vote.num_tokens for vote in votes)
-        return turn, CritiqueOutcome.READ, tuple(rationale.read_final_index(vote.text, len(steps)) for vote in votes)
+            turn.num_tokens += sum(completion.num_tokens for completion in completions)
+            votes += tuple(rationale.read_final_index(completion.text, num_steps) for completion in completions)
+        return votes

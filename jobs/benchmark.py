@@ -109,7 +109,7 @@ BENCHMARKS = {
         help="the estimates stage against bare vLLM on the same requests",
         what="estimates of the solutions of {problems} problems, through the stage and with bare vLLM",
         options={"--problems": number(200)},
-        changes=("problems.limit={problems}",),
+        changes=("problems.limit={problems}", "engines.completer.log_stats=true"),
     ),
     "rationales": Benchmark(
         run=rationales,

@@ -34,6 +34,7 @@ BYTES_A_CHARACTER = 4
 FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_STARTS = 0.2, 5.0, 6
 FORGOTTEN_AFTER = 10
 """Times ``idle_s``: a session unused for so long belongs to nobody any more."""
+SPAWNS_A_CPU = 2
 SPAWN_TRIES = 3
 DESCRIPTORS = 5
 
@@ -142,7 +143,9 @@ class CodeExecutor:
         self._ids = itertools.count()
         self._sessions: dict[str, _Session] = {}
         self._live: OrderedDict[str, SessionProcess] = OrderedDict()
-        self._running = asyncio.Semaphore(max(1, math.ceil(config.num_cpus)))
+        cpus = max(1, math.ceil(config.num_cpus))
+        self._running = asyncio.Semaphore(cpus)
+        self._spawning = asyncio.Semaphore(SPAWNS_A_CPU * cpus)  # much of a session's beginning is waiting for one another
         self._starting = asyncio.Lock()
         self._server: ForkServer | None = None
         self._isolation: Isolation | None = None
@@ -178,7 +181,7 @@ class CodeExecutor:
 
     async def run(self, session: str, code: str) -> CodeResult:
         live = self._sessions[session]
-        async with live.turn, self._running:
+        async with live.turn:
             try:
                 return await self._run(session, live, code)
             finally:
@@ -261,13 +264,14 @@ class CodeExecutor:
         return True
 
     async def _run_raw(self, process: SessionProcess, code: str) -> Raw:
-        raw = await process.run(
-            code,
-            soft_s=self._config.timeout_s,
-            keep_bytes=BYTES_A_CHARACTER * self._config.max_output_chars + BYTES_A_CHARACTER,
-            limit_bytes=int(self._config.output_limit_mib * (1 << 20)),
-            over_quota=partial(self._over_quota, process.number),
-        )
+        async with self._running:
+            raw = await process.run(
+                code,
+                soft_s=self._config.timeout_s,
+                keep_bytes=BYTES_A_CHARACTER * self._config.max_output_chars + BYTES_A_CHARACTER,
+                limit_bytes=int(self._config.output_limit_mib * (1 << 20)),
+                over_quota=partial(self._over_quota, process.number),
+            )
         if raw.ending in ALIVE_AFTER:
             with contextlib.suppress(ServerDied, TimeoutError):
                 if await self._over_quota(process.number):
@@ -331,15 +335,16 @@ class CodeExecutor:
 
     async def _spawn(self) -> SessionProcess:
         """A confined process; OSError if it does not have the layers that the probe found."""
-        process = await (await self._living_server()).spawn()
-        assert self._isolation is not None
-        try:
-            if await process.ready() and process.layers == self._isolation.applied:
-                return process
-        except BaseException:
+        async with self._spawning:
+            process = await (await self._living_server()).spawn()
+            assert self._isolation is not None
+            try:
+                if await process.ready() and process.layers == self._isolation.applied:
+                    return process
+            except BaseException:
+                process.close()
+                raise
             process.close()
-            raise
-        process.close()
         raise OSError("a session did not come up with the layers that it must have")
 
     async def _end_idle(self) -> None:

@@ -56,7 +56,7 @@ def engine_arguments(config: VllmEngineConfig) -> dict[str, Any]:
         "tensor_parallel_size": max(1, int(config.num_gpus)),
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "enable_prefix_caching": True,
-        "disable_log_stats": False,
+        "disable_log_stats": not config.log_stats,
     }
     if config.num_gpus == 0:
         # A CPU generator can't be rewound, which vLLM does for a seeded request whose prefill is split; and only whole
@@ -119,7 +119,7 @@ class VllmEngine:
         return self._encode.count(text)
 
     def prefix_cache(self) -> tuple[int, int]:
-        """Prompt tokens so far, and how many of them were in the prefix cache."""
+        """Prompt tokens so far, and how many of them were in the prefix cache; needs ``log_stats``."""
         values = {metric.name: getattr(metric, "value", 0) for metric in self._engine.get_metrics()}
         return int(values["vllm:prefix_cache_queries"]), int(values["vllm:prefix_cache_hits"])
 

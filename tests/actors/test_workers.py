@@ -214,7 +214,7 @@ def critique_of(script: Callable[[Request], list[Completion]], config: Rationali
 def test_rationalizer_runs_the_code_and_reads_the_index() -> None:
     critique = critique_of(critic_script, RationalizerConfig())
     assert critique.outcome is CritiqueOutcome.READ
-    assert critique.index_votes_V == (0, 0, 0, 0)
+    assert critique.index_votes_V == (0, 0)  # the other two could not change it
     assert critique.judged_first_error == 0
     assert [segment.text for segment in critique.segments if segment.kind is SegmentKind.OUTPUT] == ["[Code Output]\n\n```\nFalse\n```\n"]
     assert [segment.text for segment in critique.segments if segment.kind is SegmentKind.CODE] == ["print(3 + 4 == 8)\n"]
@@ -232,3 +232,21 @@ def test_rationalizer_runs_the_code_and_reads_the_index() -> None:
 def test_a_rationale_without_a_verdict_says_why(script: Callable[[Request], list[Completion]], outcome: CritiqueOutcome) -> None:
     critique = critique_of(script, RationalizerConfig(max_code_rounds=2))
     assert (critique.outcome, critique.judged_first_error) == (outcome, None)
+
+
+def test_more_continuations_are_asked_for_where_the_first_differ() -> None:
+    """Each is decided by its seed, so that the votes are those of all four asked for at once."""
+
+    def script(request: Request) -> list[Completion]:
+        if not request.prefix.endswith("boxed"):
+            return critic_script(request)
+        asked.append((request.seed, request.n))
+        return [say("{1}" if (request.seed + index - asked[0][0]) % 3 else "{-1}") for index in range(request.n)]
+
+    asked: list[tuple[int, int]] = []
+    critique = critique_of(script, RationalizerConfig())
+    assert critique.index_votes_V == (-1, 0, 0, -1)
+    assert critique.judged_first_error == -1  # of two against two the earlier one counts
+    assert asked == [(asked[0][0], 2), (asked[0][0] + 2, 2)]
+    asked.clear()
+    assert critique_of(script, RationalizerConfig(num_index_votes=1)).index_votes_V == (-1,)

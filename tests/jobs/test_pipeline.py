@@ -84,7 +84,7 @@ def kill_worker(driver: psutil.Process) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_killed_ten_times_at_random_it_ends_with_the_same_counts(tmp_path: Path) -> None:
-    num_problems, in_flight = 40, 4
+    num_problems, in_flight = 24, 4
     data = additions(tmp_path / "p.jsonl", num_problems)
     engine = "{type='scripted', script='tests.actors.scripts:chancy'}"
     changes = [
