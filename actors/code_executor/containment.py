@@ -206,8 +206,8 @@ async def run_cases(cases: Sequence[Case], config: ExecutorConfig, *, say: bool 
         await executor.start()
         assert executor.isolation is not None
         report.tier = executor.isolation.tier
-        await asyncio.sleep(SETTLE_S / 6)  # for what the probe left on its way out
         family = Family(bait.victim.pid)
+        await family.settle()  # what the probe left may be on its way out
         for number, case in enumerate(cases, 1):
             problems, results = await _run_case(case, executor, bait, family, secret, config)
             report.statuses[results[-1].status if results else "none"] += 1
@@ -227,10 +227,18 @@ class Family:
 
     def __init__(self, *others: int) -> None:
         self._known = set(others)
-        self.expect_what_is()
+        self.expected: set[int] = set()
+        self.fork_server = 0
 
-    def expect_what_is(self) -> None:
-        self.expected = self._members()
+    async def settle(self) -> None:
+        """Expect what is there, once nothing has come or gone for a moment."""
+        deadline = time.monotonic() + SETTLE_S
+        quiet_since = time.monotonic()
+        while time.monotonic() < deadline and time.monotonic() - quiet_since < SETTLE_S / 6:
+            members = {pid for pid in self._members() if _runs(pid)}
+            if members != self.expected:
+                self.expected, quiet_since = members, time.monotonic()
+            await asyncio.sleep(0.05)
         self.fork_server = max(self.expected, default=0)
 
     def _members(self) -> set[int]:
@@ -287,9 +295,9 @@ async def _run_case(
     problems += bait.touched()
     server = executor.fork_server
     if server is None or not server.alive or family.dead():
-        problems.append("the fork server died")
-        await asyncio.sleep(SETTLE_S / 6)
-        family.expect_what_is()
+        alive = server is not None and server.alive
+        problems.append(f"gone, though the fork server lives: {sorted(family.dead())}" if alive else "the fork server died")
+        await family.settle()
     fresh = await executor.open()
     check = await executor.run(fresh, FRESH)
     await executor.close(fresh)
