@@ -17,9 +17,10 @@ from typing import Any, Self, TypeVar
 
 from actors.code_executor import CodeExecutor, ExecutorConfig
 from actors.engine import EngineConfig, HttpEngineConfig, VllmEngineConfig, open_engine
+from actors.together import together
 from actors.verifier import Verifier, VerifierConfig
 from genprm.rationale import Verdict
-from genprm.records import BenchmarkSolution, JudgedSolution, Vote
+from genprm.records import BenchmarkSolution, Vote
 from genprm.reward import RIGHT_FROM
 
 Result = TypeVar("Result")
@@ -49,11 +50,13 @@ class GenPRM:
         self, engine: EngineConfig, verifier: VerifierConfig | None = None, executor: ExecutorConfig | None = None, seed: int = 0
     ) -> None:
         """ValueError if the engine can't be started."""
-        self._loop = asyncio.new_event_loop()
         self._engine = open_engine(engine)
+        self._loop = asyncio.new_event_loop()
         self._executor = CodeExecutor(executor or ExecutorConfig())
         self._verifier = Verifier(engine=self._engine, runner=self._executor, config=verifier or VerifierConfig(), run_seed=seed)
-        threading.Thread(target=self._loop.run_forever, name="genprm", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="genprm", daemon=True)
+        self._thread.start()
+        self._closed = False
 
     @classmethod
     def in_process(cls, model: str, verifier: VerifierConfig | None = None, **engine: Any) -> Self:
@@ -72,22 +75,31 @@ class GenPRM:
     def judge_all(
         self, solutions: Sequence[tuple[str, Sequence[str]]], *, stop_at_first_error: bool = False
     ) -> list[tuple[JudgedStep, ...]]:
-        """Many (problem, steps) at a time, which is how an engine is fast. EngineError if one can't be judged."""
+        """Many (problem, steps) at a time, which is how an engine is fast.
+
+        EngineError or CodeRefused if one can't be judged; the others are ended then. RuntimeError after `close`.
+        """
+        if self._closed:
+            raise RuntimeError("this GenPRM is closed; make another")
         rows = [_row(problem, steps) for problem, steps in solutions]
-
-        async def together() -> list[JudgedSolution]:
-            return list(await asyncio.gather(*(self._verifier.judge(row, stop_at_first_error=stop_at_first_error) for row in rows)))
-
+        judging = together(*(self._verifier.judge(row, stop_at_first_error=stop_at_first_error) for row in rows))
         return [
             tuple(JudgedStep(reward=reward, votes=votes) for reward, votes in zip(judged.rewards_S, judged.votes_S, strict=True))
-            for judged in self._run(together())
+            for judged in self._run(judging)
         ]
 
     def close(self) -> None:
-        """End the executor's processes and the engine."""
-        self._run(self._executor.shutdown())
-        self._engine.close()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """End the executor's processes and the engine; a second time does nothing."""
+        if self._closed:
+            return
+        try:
+            self._run(self._executor.shutdown())
+        finally:
+            self._closed = True
+            self._engine.close()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +13,7 @@ from actors.code_turns import CodeTurn, Ending, write_with_code
 from actors.engine import Completion, Engine, Request, Sampling, Turn
 from actors.engine.base import derive_seed
 from actors.section import Section
+from actors.together import together
 from genprm import rationale
 from genprm.records import BenchmarkSolution, JudgedSolution, SegmentKind, Vote
 from genprm.reward import first_wrong_step, mean_reward, sureness, verdict_reward, verdict_word
@@ -131,7 +131,7 @@ class Verifier:
         results: list[tuple[Vote, CodeTurn]] = []
         while len(results) < len(strands):
             group = strands[len(results) : len(results) + size]
-            results += await asyncio.gather(*(self._vote(solution_id, step, strand) for strand in group))
+            results += await together(*(self._vote(solution_id, step, strand) for strand in group))
             rewards = [vote.reward for vote, _ in results]
             if sure is not None and sureness(rewards, len(strands) - len(results)) >= sure:
                 break

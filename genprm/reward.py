@@ -60,7 +60,8 @@ def sureness(rewards_V: Sequence[float | None], num_left: int) -> float:
         return 1.0
     a, b = 1.0 + yes, 1.0 + cast - yes
     right = sum(_beta_binomial(count, num_left, a, b) for count in range(max(0, math.ceil(needed)), num_left + 1))
-    return right if mean_is_right(rewards_V) else 1.0 - right
+    kept = right if mean_is_right(rewards_V) else 1.0 - right
+    return min(max(kept, 0.0), math.nextafter(1.0, 0.0))  # rounding must not make it sure
 
 
 def _beta_binomial(count: int, number: int, a: float, b: float) -> float:

@@ -49,7 +49,9 @@ class Flaw(enum.StrEnum):
 def find_flaw(critique: Critique, tolerated: Collection[Flaw] = ()) -> Flaw | None:
     """The first rule, in the order of `Flaw`, that the critique breaks in what training would use: up to the first error."""
     last = len(critique.steps) if critique.first_error == -1 else critique.first_error + 1
-    paragraphs = [part for part in split_rationale(critique.segments) if part.paragraph <= last]
+    paragraphs = split_rationale(critique.segments)
+    while paragraphs and paragraphs[-1].paragraph > last:
+        paragraphs.pop()
     return next((flaw for flaw in Flaw if flaw not in tolerated and _RULES[flaw](critique, paragraphs)), None)
 
 
@@ -87,20 +89,23 @@ def _silent_code(_: Critique, paragraphs: Paragraphs) -> bool:
 
 
 _OWN_WORD = re.compile(
-    r"\b(?:paragraph|step)(?:\s+\d{1,4})?\s+(?:is|contains|has)\s+(?:(?:therefore|thus|indeed|actually|clearly|also)\s+)?"
+    r"(?:^|[.!?:\n]|,\s+(?=so\b|thus\b|hence\b|therefore\b))\s*(?:(?:so|thus|hence|therefore|overall)\b,?\s+)?(?:the\s+|this\s+)?"
+    r"(?:paragraph|step)(?:\s+(?P<number>\d{1,4}))?\s+(?:is|contains|has)\s+(?:(?:therefore|thus|indeed|actually|clearly|also)\s+)?"
     r"(?:(?P<right>correct|right|valid|accurate|no\s+(?:errors?|mistakes?))"
-    r"|(?P<wrong>not\s+(?:correct|right|valid|accurate)|incorrect|wrong|invalid|inaccurate|an?\s+(?:error|mistake)))\b",
+    r"|(?P<wrong>not\s+(?:correct|right|valid|accurate)|incorrect|wrong|invalid|inaccurate|an?\s+(?:error|mistake)))\s*(?=[.!\n]|$)",
     re.IGNORECASE,
 )
 
 
 def _contradiction(critique: Critique, paragraphs: Paragraphs) -> bool:
-    """Only plain words count (*the paragraph is wrong*), the last of them, and what follows the analysis before the analysis."""
+    """Only a sentence that says nothing else counts (*So the paragraph is wrong.*), in words and not in code, and the last of them;
+    what follows the analysis counts before the analysis."""
     for part in paragraphs:
-        text = _written(part.segments)
-        found = list(_OWN_WORD.finditer(text, text.find(rationale.ANALYZE_END) + 1)) or list(_OWN_WORD.finditer(text))
+        text = _written(part.segments, code=False)
+        said = [match for match in _OWN_WORD.finditer(text) if match["number"] in (None, str(part.paragraph))]
+        said = [match for match in said if match.start() > text.find(rationale.ANALYZE_END)] or said
         is_right = part.paragraph - 1 != critique.first_error
-        if found and (found[-1]["right"] is not None) != is_right:
+        if said and (said[-1]["right"] is not None) != is_right:
             return True
     return False
 
@@ -131,9 +136,10 @@ def _step(critique: Critique, number: int) -> str:
     return critique.steps[number - 1] if 1 <= number <= len(critique.steps) else ""
 
 
-def _written(segments: Sequence[Segment]) -> str:
-    """What the model wrote, without the outputs."""
-    return "".join("\n" if segment.kind is SegmentKind.OUTPUT else segment.text for segment in segments)
+def _written(segments: Sequence[Segment], *, code: bool = True) -> str:
+    """What the model wrote, without the outputs, and without its code if that is not wanted."""
+    left_out = {SegmentKind.OUTPUT} if code else {SegmentKind.OUTPUT, SegmentKind.CODE}
+    return "".join("\n" if segment.kind in left_out else segment.text for segment in segments)
 
 
 def _analysis(part: ParagraphCritique) -> str:

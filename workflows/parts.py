@@ -222,10 +222,15 @@ def summarize(run: Folder, stage: str, accounts: Mapping[str, PartAccount], rows
 
 
 def _repeated(run: Folder, stage: str, accounts: Mapping[str, PartAccount]) -> tuple[int, int]:
-    """Rows that were lost with a worker or the driver, and the tokens that they have now that they are made again."""
+    """Rows that were lost with a worker or the driver, and the tokens that they have now that they are made again.
+
+    A row's own attempts are part of its block's: what is not committed with the block is made again.
+    """
     folder = run / stage / ATTEMPTS
     lost: Counter[str] = Counter()
     for file in folder.names():
+        if "-row-" in file:
+            continue
         attempt = folder.read_json(file)
         for key in attempt["keys"]:
             lost[key] += attempt["count"]

@@ -57,16 +57,16 @@ class SearchWorker:
         )
         engine = open_engine(settings.verifier_engine)
 
-        def verifier(num_votes: int) -> Verifier:
+        def verifier(num_votes: int, sure: float | None) -> Verifier:
             return Verifier(
                 engine=engine,
                 runner=handles.runner(),
-                config=settings.verifier.model_copy(update={"num_votes": num_votes}),
+                config=settings.verifier.model_copy(update={"num_votes": num_votes, "stop_when_sure": sure}),
                 run_seed=settings.seed,
             )
 
-        self._scorer = verifier(settings.search.num_votes)
-        self._critic = verifier(settings.search.critic_votes)
+        self._scorer = verifier(settings.search.num_votes, None)  # candidates are ranked by means, which need all votes
+        self._critic = verifier(settings.search.critic_votes, settings.verifier.stop_when_sure)
 
     async def process(self, row: dict[str, Any]) -> Sequence[SearchResult]:
         problem = Problem.of(row)

@@ -33,7 +33,7 @@ from workflows import parts
 from workflows.parts import PartAccount, RejectedRow, StageSummary
 from workflows.pool import Pool
 from workflows.stage_actor import SETUP_ERROR, RowWorker, StageActor
-from workflows.stage_record import StageFailed, announce_finished, check_plan, finish, jsonable
+from workflows.stage_record import StageFailed, announce_finished, check_plan, columns, finish, jsonable
 from workflows.storage import Folder
 from workflows.tracking import Tracker
 
@@ -86,7 +86,11 @@ def run_stage(stage: Stage, run: Folder, tracker: Tracker) -> StageSummary:
     if not (run / stage.reads).exists(parts.DONE):
         raise StageFailed(f"{stage.name} reads {stage.reads}, which is not finished in {run.uri}")
     source = (run / stage.reads).read_json(parts.DONE)
-    plan = {"config": jsonable(stage.config), "inputs": {stage.reads: source["contents"], **stage.inputs}}
+    plan = {
+        "config": jsonable(stage.config),
+        "inputs": {stage.reads: source["contents"], **stage.inputs},
+        "columns": columns(stage.writes.schema()),
+    }
     check_plan(folder, plan)
     if folder.exists(parts.DONE):
         return announce_finished(folder)
@@ -112,7 +116,7 @@ def run_table_stage(
     ``make`` gives the rows, the rejects and the number of input rows, which is their sum.
     """
     interrupts.check()
-    plan = jsonable(plan)
+    plan = {**jsonable(plan), "columns": columns(writes.schema())}
     folder = run / name
     check_plan(folder, plan)
     if folder.exists(parts.DONE):

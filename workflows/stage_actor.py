@@ -7,6 +7,7 @@ tried again, then row by row, and the row on which workers die is put aside.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -151,8 +152,9 @@ class StageActor:
     def _end_attempt(self, name: str) -> None:
         """Take back the count of an attempt that came to its end: what stays counted was lost, and made again."""
         file = f"{self._session}-{name}.json"
-        attempt = self._attempts.read_json(file)
-        if attempt["count"] == 1:
-            self._attempts.delete(file)
-        else:
-            self._attempts.write_json(file, {**attempt, "count": attempt["count"] - 1})
+        with contextlib.suppress(FileNotFoundError):  # one that was thought dead may have come to its end as well
+            attempt = self._attempts.read_json(file)
+            if attempt["count"] == 1:
+                self._attempts.delete(file)
+            else:
+                self._attempts.write_json(file, {**attempt, "count": attempt["count"] - 1})

@@ -30,6 +30,11 @@ def check_plan(folder: Folder, plan: Mapping[str, Any]) -> None:
     if not folder.exists(parts.PLAN) or not (folder.names(prefix="part-") or (folder / "checkpoints").exists("latest")):
         return
     before = folder.read_json(parts.PLAN)
+    if before.get("columns") != plan.get("columns"):
+        raise StageRefused(
+            f"{folder.uri} was written by another version of this project, with other columns. Take another --run-dir, or delete "
+            f"{folder.uri} and the stages after it to make them anew."
+        )
     differences = [
         f"{section}.{path} was {old!r} and is now {new!r}"
         for section in ("config", "inputs")
@@ -40,6 +45,11 @@ def check_plan(folder: Folder, plan: Mapping[str, Any]) -> None:
             f"{folder.uri} was made with other settings: " + "; ".join(differences) + ". Take another --run-dir, put the setting "
             f"back, or delete {folder.uri} and the stages after it to make them anew."
         )
+
+
+def columns(schema: pa.Schema) -> dict[str, str]:
+    """A dataset's columns and their types, as a plan records them."""
+    return {column.name: str(column.type) for column in schema}
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
@@ -74,7 +84,6 @@ def finish(name: str, schema: pa.Schema, run: Folder, plan: Mapping[str, Any], r
         **asdict(summary),
         **plan,
         "contents": parts.contents_fingerprint(run, name),
-        "schema": [{"name": column.name, "type": str(column.type)} for column in schema],
         "versions": versions(),
     }
     folder.write_json(parts.DONE, record)

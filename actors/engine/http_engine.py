@@ -14,8 +14,11 @@ from actors.engine.config import HttpEngineConfig
 LARGEST_SEED = 2**31 - 1
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-FINISHED = {"stop": Finish.STOP, "length": Finish.LENGTH}
-"""Other reasons (an abort, a filter, none at all) mean that the text is not what the model would have written."""
+FINISHED = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence"), Finish.STOP),
+    **dict.fromkeys(("length", "max_tokens"), Finish.LENGTH),
+}
+"""Any other reason (an abort, none at all) means that the text is not what the model would have written."""
 
 
 class HttpEngine:
@@ -141,6 +144,8 @@ class HttpEngine:
         total = getattr(usage, "completion_tokens", 0) or 0
         completions = []
         for index, choice in enumerate(choices):
+            if choice.finish_reason == "content_filter":
+                raise EngineError(f"{self._config.base_url} filtered choice {index}")
             if choice.finish_reason not in FINISHED or choice.message is None:
                 raise ValueError(f"choice {index} is not finished (finish_reason {choice.finish_reason!r})")
             positions = choice.logprobs.content if choice.logprobs and choice.logprobs.content else ()

@@ -29,6 +29,9 @@ def test_steps_are_judged_with_rewards_verdicts_and_rationales() -> None:
     assert [segment.text for segment in steps[1].votes[0].segments if segment.kind is SegmentKind.OUTPUT] == [
         "[Code Output]\n\n```\nFalse\n```\n"
     ]
+    judge.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        judge.judge("P", ["a"])
     assert len(short) == 2
     assert [len(found) for found in many] == [2, 1]
 

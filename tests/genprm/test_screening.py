@@ -45,6 +45,7 @@ def test_a_good_critique_has_no_flaw() -> None:
     [
         ([WRONG, GOOD], Flaw.OUT_OF_ORDER),
         ([GOOD, GOOD, WRONG], Flaw.OUT_OF_ORDER),
+        ([GOOD, paragraph(3, "It boxes 11."), WRONG], Flaw.OUT_OF_ORDER),
         ([GOOD, paragraph(2, r"All in all 7 + 5 - 2 = 10, so the answer is $\boxed{10}$.", output="False")], Flaw.SOLVED_ANEW),
         ([paragraph(1, "Now: Tom has 7 apples. He buys 5 more. He loses 2. How many now? " + " ".join(STEPS[:2])), WRONG], Flaw.COPIED),
         ([GOOD, paragraph(2, "12 - 2 is 10.", "Paragraph 2 is wrong.", "")], Flaw.SILENT_CODE),
@@ -73,6 +74,26 @@ def test_a_block_may_define_what_the_next_one_prints() -> None:
 def test_code_output_accuses_nobody() -> None:
     noisy = paragraph(2, "12 - 2 is 10.", "Paragraph 2 is wrong.", "paragraph 2 is correct\n\\boxed{3}\n" * 20)
     assert find_flaw(critique(GOOD, noisy)) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Let me check whether the step is correct. 12 - 2 is 10, so 11 is a mistake.",
+        "Step 1 is correct. But here 12 - 2 is 10.",
+        "The paragraph is correct in its first half, but 12 - 2 is 10.",
+        "I see no way the step is correct.",
+        "If it were 10, then the paragraph is right. It is not.",
+    ],
+)
+def test_only_a_plain_verdict_on_the_paragraph_itself_counts(words: str) -> None:
+    assert find_flaw(critique(GOOD, paragraph(2, words, words, "False"))) is None
+
+
+def test_words_in_code_are_no_verdict() -> None:
+    segments = paragraph(2, "12 - 2 is 10.", "So 11 is wrong.", "False")
+    segments[1] = Segment(kind=SegmentKind.CODE, text="# Check it:\n# The paragraph is correct.\nprint(12 - 2 == 11)\n")
+    assert find_flaw(critique(GOOD, segments)) is None
 
 
 def test_words_taken_back_do_not_count() -> None:

@@ -258,6 +258,23 @@ def test_sessions_run_side_by_side_even_if_fewer_processes_may_live() -> None:
     assert replayed > 0
 
 
+def test_more_sessions_than_may_live_take_turns() -> None:
+    async def work(executor: CodeExecutor) -> int:
+        most = 0
+
+        async def one(number: int) -> None:
+            nonlocal most
+            session = await executor.open()
+            result = await executor.run(session, f"import time; time.sleep(0.02); print({number})")
+            most = max(most, (await executor.state()).num_processes)
+            assert result.text == str(number)
+
+        await asyncio.gather(*(one(number) for number in range(16)))
+        return most
+
+    assert 1 <= with_executor(work, num_cpus=1, max_sessions=4) <= 4
+
+
 def test_blocks_beyond_the_reserved_cpus_wait() -> None:
     async def work(executor: CodeExecutor) -> float:
         sessions = [await executor.open() for _ in range(3)]
