@@ -121,7 +121,7 @@ BENCHMARKS = {
             "--sequential": number(40, "critiques written one at a time"),
             "--delay": {"type": float, "default": 1.0, "metavar": "SECONDS", "help": "added to every block (default: %(default)s)"},
         },
-        changes=("problems.limit={problems}",),
+        changes=("problems.limit={problems}", "pools.rationales.num_workers=1", "pools.rationales.rows_in_flight=512"),
     ),
     "executor": Benchmark(
         run=executor,

@@ -74,7 +74,7 @@ def kill_worker(driver: psutil.Process) -> bool:
     """Kill one of the driver's stage workers, if there is one."""
     for process in driver.children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if process.cmdline()[0].startswith("ray::MapWorker(MapBatches("):
+            if " ".join(process.cmdline()).startswith("ray::MapWorker(MapBatches("):  # one that died has none
                 process.kill()
                 return True
     return False
