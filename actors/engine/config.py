@@ -17,7 +17,7 @@ class VllmEngineConfig(Section):
     ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray (0: the CPU build), and its tensor-parallel
     size if above 1. On the CPU build ``num_cpus`` is its number of threads: small models are served best by several engines
     of one thread each. ``chat_template`` is a file with a Jinja template to use instead of the model's own, ``stop_token_ids`` are
-    tokens that end its turn beside its own end token. ``log_stats`` has vLLM keep its metrics (a few percent of a small model's speed).
+    tokens that end its turn beside its own end token. ``log_stats`` has vLLM keep its metrics.
     """
 
     type: Literal["vllm"] = "vllm"
