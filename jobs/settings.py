@@ -8,7 +8,7 @@ from jobs.config import Config
 from workflows.evaluation import EvaluationSettings
 from workflows.identity import weights_fingerprint
 from workflows.search import SearchSettings
-from workflows.synthesis import SynthesisSettings
+from workflows.synthesis_workers import SynthesisSettings
 
 
 def synthesis_settings(config: Config) -> SynthesisSettings:

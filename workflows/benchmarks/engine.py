@@ -12,7 +12,8 @@ from workflows.benchmarks.bare_engine import compared, serve_bare, vllm_of
 from workflows.parts import read_rows
 from workflows.stage import run_stage
 from workflows.storage import Folder
-from workflows.synthesis import SynthesisSettings, read_problems_stage, stages
+from workflows.synthesis import read_problems_stage, stages
+from workflows.synthesis_workers import SynthesisSettings
 from workflows.tracking import Tracker, TrackingConfig
 
 

@@ -16,7 +16,8 @@ from actors.remote import Handles
 from workflows.benchmarks.bare_engine import compared, serve_bare, vllm_of
 from workflows.stage import run_stage
 from workflows.storage import Folder
-from workflows.synthesis import EstimateWorker, SynthesisSettings, estimates_stage, synthesize
+from workflows.synthesis import estimates_stage, synthesize
+from workflows.synthesis_workers import EstimateWorker, SynthesisSettings
 from workflows.tracking import Tracker, TrackingConfig
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from workflows.benchmarks.bare_engine import serve_bare, vllm_of
 from workflows.parts import read_rows
 from workflows.stage import run_stage
 from workflows.storage import Folder
-from workflows.synthesis import RationaleWorker, SynthesisSettings, stages, synthesize
+from workflows.synthesis import stages, synthesize
+from workflows.synthesis_workers import RationaleWorker, SynthesisSettings
 from workflows.tracking import Tracker, TrackingConfig
 
 if TYPE_CHECKING:
