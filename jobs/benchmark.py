@@ -51,6 +51,13 @@ def rationales(config: Config, arguments: Namespace) -> Mapping[str, object]:
         return rationales_benchmark(synthesis_settings(config), arguments.sequential, arguments.delay)
 
 
+def votes(_: Config, arguments: Namespace) -> Mapping[str, object]:
+    from workflows.benchmarks.votes import votes_benchmark
+    from workflows.storage import Folder
+
+    return votes_benchmark(Folder(arguments.run), arguments.votes_at_a_time)
+
+
 def executor(config: Config, arguments: Namespace) -> Mapping[str, object]:
     from workflows.benchmarks.executor import executor_benchmark
 
@@ -122,6 +129,15 @@ BENCHMARKS = {
             "--delay": {"type": float, "default": 1.0, "metavar": "SECONDS", "help": "added to every block (default: %(default)s)"},
         },
         changes=("problems.limit={problems}", "pools.rationales.num_workers=1", "pools.rationales.rows_in_flight=512"),
+    ),
+    "votes": Benchmark(
+        run=votes,
+        help="how many of its votes a verifier's decisions needed",
+        what="the votes of {run}, cast {votes_at_a_time} at a time until the decision is sure",
+        options={
+            "--run": {"default": "runs/laptop", "metavar": "DIR", "help": "a finished run (default: %(default)s)"},
+            "--votes-at-a-time": number(2),
+        },
     ),
     "executor": Benchmark(
         run=executor,
