@@ -150,11 +150,18 @@ def demand(stage: Stage) -> Demand:
     return total
 
 
+def check_resources(stages: Sequence[Stage]) -> None:
+    """SetupFailed, with the remedy, for a stage that the cluster as it is could never run."""
+    available = ray.cluster_resources()
+    for stage in stages:
+        missing = shortfall(demand(stage), available)
+        if missing:
+            raise SetupFailed(f"stage {stage.name} {missing}")
+
+
 def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> None:
     folder = run / stage.name
-    missing = shortfall(demand(stage), ray.cluster_resources())
-    if missing:
-        raise SetupFailed(f"stage {stage.name} {missing}")
+    check_resources([stage])
     with contextlib.suppress(FileNotFoundError):
         folder.delete(SETUP_ERROR)
     source = run / stage.reads

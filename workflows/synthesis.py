@@ -33,7 +33,7 @@ from workflows.identity import dump, engine_identity, executor_identity, grading
 from workflows.parts import DONE, RejectedRow, StageSummary, read_rows
 from workflows.problems import ProblemsConfig, read_problems
 from workflows.sections import SynthesisStage
-from workflows.stage import Stage, run_stage, run_table_stage
+from workflows.stage import Stage, check_resources, run_stage, run_table_stage
 from workflows.storage import Folder
 from workflows.synthesis_workers import (
     ConversationWorker,
@@ -166,14 +166,19 @@ def read_problems_stage(run: Folder, name: str, config: ProblemsConfig, setting:
 
 
 def synthesize(run: Folder, settings: SynthesisSettings, tracker: Tracker, *, until: SynthesisStage = STAGES[-1]) -> list[StageSummary]:
-    """Run the stages in order, up to and including ``until``; finished ones are skipped."""
+    """Run the stages in order, up to and including ``until``; finished ones are skipped.
+
+    SetupFailed before anything is spent if the cluster has too little for one that is to be run.
+    """
+    wanted = [stage for stage in stages(settings, run) if STAGES.index(stage.name) <= STAGES.index(until)]
+    check_resources([stage for stage in wanted if not (run / stage.name).exists(DONE)])
     summaries = [read_problems_stage(run, "problems", settings.problems, "problems.path", tracker)]
-    for stage in stages(settings, run):
-        if stage.name == "labels" and STAGES.index("prior") <= STAGES.index(until):
+    for stage in wanted:
+        if stage.name == "labels":
             summaries.append(prior_stage(run, tracker))
-        if STAGES.index(stage.name) > STAGES.index(until):
-            break
         summaries.append(run_stage(stage, run, tracker))
+    if until == "prior":
+        summaries.append(prior_stage(run, tracker))
     return summaries
 
 

@@ -19,7 +19,7 @@ import pytest
 from actors.engine import Completion, Request, Sampling, Turn
 from jobs.settings import evaluation_settings, synthesis_settings
 from tests.actors.scripts import everyone, say
-from tests.workflows.test_killed_workers import configuration
+from tests.workflows.scripted_loop import configuration
 from workflows import evaluation, parts
 from workflows.storage import Folder
 from workflows.synthesis import synthesize
@@ -27,7 +27,6 @@ from workflows.tracking import Tracker, TrackingConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-NUM_PROBLEMS = 10
 TIMEOUT_S = 2.0
 ONCE = {1: "429", 2: "500", 3: "garbage", 4: "half", 5: "nothing", 6: "unfinished"}
 ALWAYS = {7: "500", 9: "400"}
@@ -130,42 +129,38 @@ def endpoint() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.timeout(300)
-def test_rows_are_tried_again_then_put_aside_and_the_rest_is_as_it_would_be(endpoint: str, tmp_path: Path, local_ray: None) -> None:
+@pytest.mark.timeout(400)
+def test_rows_are_tried_again_then_put_aside_and_the_rest_is_as_it_would_be(endpoint: str, calm: Folder, tmp_path: Path) -> None:
+    calm_path = Path(calm.uri)
+    for stage in ("problems", "rollouts", "solutions", "estimates", "prior", "labels"):
+        shutil.copytree(calm_path / stage, tmp_path / "run" / stage)
+    run = Folder(str(tmp_path / "run"))
+    tracker = Tracker(TrackingConfig(uri="off"), job="test", run=run, resolved={})
     http_engine = f"{{type='http', base_url='{endpoint}', model='m', api_key_env='PATH', timeout_s={TIMEOUT_S}, max_retries=2}}"
-    tracker = Tracker(TrackingConfig(uri="off"), job="test", run=Folder(str(tmp_path)), resolved={})
-    runs = {}
-    for name, engines in (("calm", []), ("rough", [f"engines.{role}={http_engine}" for role in ("rationale", "verifier")])):
-        run = runs[name] = Folder(str(tmp_path / name))
-        if name == "rough":
-            shutil.copytree(tmp_path / "labelled", tmp_path / "rough")
-        run.create()
-        config = configuration(tmp_path, run, NUM_PROBLEMS, ["executor.timeout_s=1.0", *engines])
-        synthesize(run, synthesis_settings(config), tracker, until="labels")
-        if name == "calm":
-            shutil.copytree(tmp_path / "calm", tmp_path / "labelled")
-        synthesize(run, synthesis_settings(config), tracker)
-        evaluation.read_benchmark_stage(run, config.evaluate, tracker)
-        evaluation.evaluate(run, evaluation_settings(config), tracker)
+    changes = ["executor.timeout_s=1.0", *(f"engines.{role}={http_engine}" for role in ("rationale", "verifier"))]
+    config = configuration(calm_path.parent, run, changes)
+    synthesize(run, synthesis_settings(config), tracker)
+    evaluation.read_benchmark_stage(run, config.evaluate, tracker)
+    evaluation.evaluate(run, evaluation_settings(config), tracker)
 
     for stage, ids in (("rationales", [f"p{key}/s{index}" for key in ALWAYS for index in (0, 1)]), ("evaluate", ["b7", "b9"])):
-        calm, rough = ({row["id"]: row for row in parts.read_rows(run, stage)} for run in runs.values())
-        rejects = {row["id"]: row for row in parts.read_rejects(runs["rough"], stage)}
+        wanted, found = ({row["id"]: row for row in parts.read_rows(folder, stage)} for folder in (calm, run))
+        rejects = {row["id"]: row for row in parts.read_rejects(run, stage)}
         assert sorted(rejects) == sorted(ids)
         assert {row["reason"] for row in rejects.values()} == {"engine error"}
         assert "failed 3 times, last with InternalServerError" in rejects[ids[0]]["detail"]
         assert "refused: HTTP 400" in rejects[ids[-1]]["detail"]
-        record = (runs["rough"] / stage).read_json(parts.DONE)
+        record = (run / stage).read_json(parts.DONE)
         assert record["rejects"] == {"engine error": len(ids)}
-        assert record["rows_out"] + len(ids) == record["rows_in"] == len(calm)
-        assert sorted(rough) == sorted(set(calm) - set(ids))
-        for key, row in rough.items():
+        assert record["rows_out"] + len(ids) == record["rows_in"] == len(wanted)
+        assert sorted(found) == sorted(set(wanted) - set(ids))
+        for key, row in found.items():
             hung = key.startswith((f"p{HANGS}/", f"b{HANGS}"))
             assert ("while True: pass" in json.dumps(row)) == ("timed out after 1 s" in json.dumps(row)) == hung
             if not hung:
-                assert without_counts(row) == without_counts(calm[key])
+                assert without_counts(row) == without_counts(wanted[key])
     assert Endpoint.failed == {f"{key} {role}": 1 for key in ONCE for role in ("user", "system")}
-    kept = {row["id"] for row in parts.read_rows(runs["rough"], "conversations")}
+    kept = {row["id"] for row in parts.read_rows(run, "conversations")}
     assert kept >= {f"p{key}/s{index}" for key in ONCE for index in (0, 1)}
 
 

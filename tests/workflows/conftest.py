@@ -1,0 +1,13 @@
+"""One undisturbed run of the scripted loop, for the tests that disturb it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.workflows.scripted_loop import loop
+from workflows.storage import Folder
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Folder:
+    return loop(tmp_path_factory.mktemp("calm"), {})[0]
