@@ -22,7 +22,7 @@ from actors.engine import Engine, Request, Turn, VllmEngineConfig, open_engine
 from actors.rationalizer import Rationalizer
 from actors.remote import Handles
 from genprm import rationale
-from genprm.records import Critique, LabelledSolution
+from genprm.records import Critique, LabelledSolution, SegmentKind
 from workflows.benchmarks.bare_engine import serve_bare, vllm_of
 from workflows.parts import read_rows
 from workflows.stage import run_stage
@@ -38,8 +38,9 @@ OWN_MODELS = "genprm/toy/models/"
 
 
 def rationales_benchmark(settings: SynthesisSettings, num_sequential: int, delay_s: float) -> dict[str, object]:
-    """Tokens/s after engine start of the stage; of vLLM writing as many tokens on every prompt at once; of the stage where every block
-    takes ``delay_s`` longer; and of one critique at a time in each engine, code run by exec in its process, for ``num_sequential`` of them.
+    """Tokens/s after engine start of the stage; of vLLM writing as many tokens on every prompt at once, and of the same where it has read
+    the code's output beforehand; of the stage where every block takes ``delay_s`` longer; and of one critique at a time in each engine,
+    code run by exec in its process, for ``num_sequential`` of them.
     """
     engine = vllm_of(settings.engines.rationale, "engines.rationale")
     if not engine.model.startswith(OWN_MODELS):
@@ -52,17 +53,19 @@ def rationales_benchmark(settings: SynthesisSettings, num_sequential: int, delay
         synthesize(run, settings, tracker, until="labels")
         ours = _run(settings, run, tracker, "rationales", Path(folder), 0.0)
         critiques = {row["id"]: Critique.of(row) for row in read_rows(run, "rationales")}
-        bare = _bare(settings, engine, list(critiques.values()))
+        bare = _bare(settings, engine, list(critiques.values()), reading=False)
+        reading = _bare(settings, engine, list(critiques.values()), reading=True)
         delayed = _run(settings, run, tracker, "rationales_delayed", Path(folder), delay_s)
         labelled = [LabelledSolution.of(row) for row in read_rows(run, "labels")]
         sequential = _sequential(settings, engine, labelled[:num_sequential])
-    rates = {name: part["tokens"] / part["seconds"] for name, part in (("stage", ours), ("bare", bare), ("delayed", delayed))}
-    rates["sequential"] = sequential["tokens"] / sequential["seconds"]
-    for name, part in (("stage", ours), ("bare", bare), ("delayed", delayed), ("sequential", sequential)):
-        print(f"{name + ':':11} {part['tokens']:,} tokens in {part['seconds']:.1f} s, {rates[name]:,.0f} tokens/s", flush=True)
+    runs = {"stage": ours, "bare": bare, "bare_reading": reading, "delayed": delayed, "sequential": sequential}
+    rates = {name: part["tokens"] / part["seconds"] for name, part in runs.items()}
+    for name, part in runs.items():
+        print(f"{name + ':':13} {part['tokens']:,} tokens in {part['seconds']:.1f} s, {rates[name]:,.0f} tokens/s", flush=True)
     return {
         "benchmark": "rationales",
         "vs_bare": round(rates["stage"] / rates["bare"], 3),
+        "vs_bare_reading": round(rates["stage"] / rates["bare_reading"], 3),
         "vs_sequential": round(rates["stage"] / rates["sequential"], 2),
         f"vs_bare_delay_{delay_s:g}s": round(rates["delayed"] / rates["bare"], 3),
         "critiques": len(critiques),
@@ -144,13 +147,15 @@ class _Timed:
         await self._runner.close(session)
 
 
-def _bare(settings: SynthesisSettings, engine: VllmEngineConfig, critiques: Sequence[Critique]) -> dict[str, float]:
-    """As many tokens as each critique has, written at one go on its prompt."""
+def _bare(settings: SynthesisSettings, engine: VllmEngineConfig, critiques: Sequence[Critique], *, reading: bool) -> dict[str, float]:
+    """As many tokens as each critique has, written at one go on its prompt; ``reading``: with the outputs of its code in front, which
+    have to be read by whatever engine, if not at one go.
+    """
     config = settings.rationales
     requests = [
         Request(
             turns=(Turn(role="user", content=rationale.rationale_prompt(critique.problem, critique.steps, config.instructions)),),
-            prefix=config.prefill,
+            prefix=config.prefill + (_outputs(critique) if reading else ""),
             sampling=config.sampling,
             seed=index,
         )
@@ -159,6 +164,10 @@ def _bare(settings: SynthesisSettings, engine: VllmEngineConfig, critiques: Sequ
     lengths = [critique.num_tokens for critique in critiques]
     tokens, seconds = serve_bare(engine, settings.pools.rationales.num_workers, requests, lengths)
     return {"tokens": tokens, "seconds": seconds}
+
+
+def _outputs(critique: Critique) -> str:
+    return "".join(segment.text for segment in critique.segments if segment.kind is SegmentKind.OUTPUT)
 
 
 def _sequential(settings: SynthesisSettings, engine: VllmEngineConfig, solutions: Sequence[LabelledSolution]) -> dict[str, float]:
