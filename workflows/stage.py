@@ -33,6 +33,7 @@ from workflows import parts
 from workflows.parts import PartAccount, RejectedRow, StageSummary
 from workflows.pool import Pool
 from workflows.stage_actor import SETUP_ERROR, RowWorker, StageActor
+from workflows.stage_progress import StageProgress
 from workflows.stage_record import StageFailed, announce_finished, check_plan, columns, finish, jsonable
 from workflows.storage import Folder
 from workflows.tracking import Tracker
@@ -175,12 +176,12 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
             rows = rows.map_batches(_Unfinished(stage.key, finished), batch_format="pyarrow", batch_size=None)
         commits = _map(rows, rows_in - len(done), stage, (stage, run, handles, uuid.uuid4().hex[:8], time.time()))
         commits.set_name(stage.name)  # what the dashboard calls it
-        progress = _Progress(stage.name, len(done), rows_in)
-        for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            progress.add(commit)
-            interrupts.check()
-            if progress.num_rejected_only >= HOPELESS_ROWS and parts.all_failed(run, stage.name):
-                break
+        with StageProgress(stage.name, len(done), rows_in) as progress:
+            for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                progress.add(commit)
+                interrupts.check()
+                if progress.num_rejected_only >= HOPELESS_ROWS and parts.all_failed(run, stage.name):
+                    break
     except RayError as error:
         if folder.exists(SETUP_ERROR):
             failure = folder.read_json(SETUP_ERROR)
@@ -248,29 +249,3 @@ class _Unfinished:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return table.filter(pc.invert(pc.is_in(table[self._key], value_set=self._finished)))
-
-
-class _Progress:
-    """A line now and then: rows done of all, rejects, tokens a second since the first worker was ready."""
-
-    EVERY_S = 5.0
-
-    def __init__(self, name: str, done: int, total: int) -> None:
-        self._name, self._done, self._total = name, done, total
-        self._rejects = self._tokens = 0
-        self._began = self._said = time.monotonic()
-
-    @property
-    def num_rejected_only(self) -> int:
-        """How many rows were tried if all of them were rejected, else 0."""
-        return self._done if self._rejects == self._done else 0
-
-    def add(self, commit: pa.Table) -> None:
-        self._done += pc.sum(commit["rows_in"]).as_py()
-        self._rejects += pc.sum(commit["rejects"]).as_py()
-        self._tokens += pc.sum(commit["tokens"]).as_py()
-        now = time.monotonic()
-        if now - self._said >= self.EVERY_S:
-            self._said = now
-            rate = self._tokens / (now - self._began)
-            print(f"{self._name}: {self._done}/{self._total} rows, {self._rejects} rejected, {rate:,.0f} tokens/s", flush=True)
