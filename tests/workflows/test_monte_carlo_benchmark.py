@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
-from actors.estimator import PaperEstimatorConfig
+from actors.estimator import PaperEstimatorConfig, ThriftyEstimatorConfig
 from genprm.records import Counts, EstimatedSolution, Outcome
 from workflows.benchmarks.monte_carlo import (
     WORLDS,
@@ -52,6 +53,22 @@ def test_the_estimators_own_code_spends_them() -> None:
     first, second = asyncio.run(estimates([known(0), known(1)], config, seed=0))
     assert (first.num_completions, second.num_completions) == (24, 16)
     assert (first.num_tokens, second.num_tokens) == (80 + 64, 64)
+
+
+def test_a_larger_budget_goes_on_from_what_a_smaller_one_spent() -> None:
+    """For each solution: with a higher limit, or more sureness asked for, no state has fewer completions, and some solutions have more."""
+    solutions = made_up(WORLDS["one-drop"], 12)
+
+    def trials(most: int, sureness: float) -> list[list[int]]:
+        config = ThriftyEstimatorConfig(start=8, first=2, batch=4, most=most, sureness=sureness)
+        return [[counts.trials for counts in row.step_counts_S] for row in asyncio.run(estimates(solutions, config, seed=0))]
+
+    budgets = [trials(4, 0.9), trials(8, 0.9), trials(16, 0.9), trials(16, 0.99), trials(16, 1.0)]
+    for smaller, larger in itertools.pairwise(budgets):
+        assert all(few <= many for before, after in zip(smaller, larger, strict=True) for few, many in zip(before, after, strict=True))
+        assert sum(map(sum, smaller)) < sum(map(sum, larger))
+    for row in budgets[-1]:  # never above the limit, and within a batch of it where all is spent
+        assert 16 * (len(row) - 1) - 4 < sum(row[:-1]) <= 16 * (len(row) - 1)
 
 
 @pytest.mark.parametrize("name", WORLDS)
