@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -63,15 +64,30 @@ class _RecordingWorker(EstimateWorker):
 
 
 class _RecordingEngine:
+    """Keeps what it is asked in memory and writes it out now and then, and whenever nothing is in flight: rarely enough to cost nothing."""
+
+    EVERY_S = 10.0
+
     def __init__(self, engine: VllmEngine, file: Path) -> None:
         self._engine = engine
         self._requests = file.with_suffix(".requests").open("wb", buffering=0)
         self._prefix = file.with_suffix(".prefix")
+        self._asked: list[Request] = []
+        self._in_flight = 0
+        self._written = time.monotonic()
 
     async def generate(self, request: Request) -> list[Completion]:
-        self._requests.write(pickle.dumps(request))
-        completions = await self._engine.generate(request)
-        self._prefix.write_text("{} {}".format(*self._engine.prefix_cache()))
+        self._in_flight += 1
+        try:
+            completions = await self._engine.generate(request)
+        finally:
+            self._in_flight -= 1
+        self._asked.append(request)
+        if self._in_flight == 0 or time.monotonic() - self._written > self.EVERY_S:
+            self._requests.write(b"".join(pickle.dumps(asked) for asked in self._asked))
+            self._prefix.write_text("{} {}".format(*self._engine.prefix_cache()))
+            self._asked.clear()
+            self._written = time.monotonic()
         return completions
 
     def count_tokens(self, text: str) -> int:
