@@ -128,7 +128,13 @@ BENCHMARKS = {
             "--sequential": number(40, "critiques written one at a time"),
             "--delay": {"type": float, "default": 1.0, "metavar": "SECONDS", "help": "added to every block (default: %(default)s)"},
         },
-        changes=("problems.limit={problems}", "pools.rationales.num_workers=1", "pools.rationales.rows_in_flight=512"),
+        changes=(
+            "problems.limit={problems}",
+            "pools.rationales.num_workers=1",
+            "pools.rationales.rows_in_flight=512",
+            "executor.max_sessions=512",
+            "executor.spares=128",
+        ),
     ),
     "votes": Benchmark(
         run=votes,

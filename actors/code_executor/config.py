@@ -30,9 +30,10 @@ class ExecutorConfig(Section):
     session. A session has ``memory_mib`` of data, ``session_cpu_s`` of CPU, ``scratch_mib`` and ``scratch_files`` in its
     own folder (below ``scratch_dir``, or the system's). ``max_sessions`` are alive at a time in an executor; those beyond
     wait their turn and are rebuilt by running their earlier blocks again, as are those that rested for ``idle_s`` seconds.
-    ``spares`` are kept ready, unused. ``libraries`` are the distributions (with what they depend on) that code may import;
-    ``preload`` are the modules of them that every session has at once. An executor that can't reach ``lowest_tier`` refuses
-    to start. ``resources`` are custom Ray resources, to place executors.
+    ``spares`` are kept ready, unused, from the start: many rows that begin together find their sessions there.
+    ``libraries`` are the distributions (with what they depend on) that code may import; ``preload`` are the modules of them
+    that every session has at once. An executor that can't reach ``lowest_tier`` refuses to start. ``resources`` are custom
+    Ray resources, to place executors.
     """
 
     num_executors: int = Field(default=1, ge=1)

@@ -166,6 +166,7 @@ class CodeExecutor:
                 self._server, self._isolation, self._canaries = await choose(self._config, self._skip)
                 weak = self._isolation.tier.strength < Tier.STANDARD.strength
                 print(f"code executor: {'WARNING: only ' if weak else ''}{self._isolation}", file=sys.stderr, flush=True)
+                self._refilling = asyncio.create_task(self._refill())
         return str(self._isolation)
 
     @property

@@ -46,6 +46,23 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
     return True
 
 
+def test_spares_are_made_at_the_start_before_anyone_asks() -> None:
+    def processes(spares: int) -> int:
+        async def count() -> int:
+            code = CodeExecutor(ExecutorConfig(**SMALL, spares=spares))  # type: ignore[arg-type]
+            await code.start()
+            server = (await code.state()).fork_server_pid
+            assert server is not None
+            await asyncio.sleep(2)
+            number = len(psutil.Process(server).children(recursive=True))
+            await code.shutdown()
+            return number
+
+        return asyncio.run(count())
+
+    assert processes(3) == processes(0) + 3
+
+
 def gone(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
@@ -152,7 +169,7 @@ def test_a_fork_server_that_can_not_be_started_any_more_is_a_refusal(monkeypatch
         raise ServerDied("no more")
 
     async def run() -> None:
-        code = CodeExecutor(ExecutorConfig(**SMALL))  # type: ignore[arg-type]
+        code = CodeExecutor(ExecutorConfig(**SMALL, spares=0))  # type: ignore[arg-type]
         session = await code.open()
         assert code.fork_server is not None
         await code.fork_server.close()
