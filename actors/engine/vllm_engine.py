@@ -94,6 +94,8 @@ class VllmEngine:
         self._failure: BaseException | None = None
         self.busy_s = 0.0
         """Seconds in which there was something to generate, so far."""
+        self.request_s = 0.0
+        """The same times the requests in the engine just then: over ``busy_s`` it is how many were served side by side."""
         self._thread = threading.Thread(target=self._step_forever, name="vllm-step", daemon=True)
         self._thread.start()
 
@@ -134,11 +136,13 @@ class VllmEngine:
         failure: BaseException = EngineError("the engine was closed")
         try:
             while self._take(waiting):
-                began = time.monotonic()
+                began, num_requests = time.monotonic(), len(waiting)
                 for output in self._engine.step():
                     if output.finished:
                         _resolve(waiting.pop(output.request_id), output)
-                self.busy_s += time.monotonic() - began
+                seconds = time.monotonic() - began
+                self.busy_s += seconds
+                self.request_s += num_requests * seconds
         except BaseException as error:  # whatever ends this thread must reach those who wait
             failure = error
         self._failure = failure

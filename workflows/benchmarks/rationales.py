@@ -73,6 +73,7 @@ def rationales_benchmark(settings: SynthesisSettings, num_sequential: int, delay
         **{f"{name}_tokens_per_s": round(rate) for name, rate in rates.items()},
         "engine_busy": round(ours["busy"], 3),
         "engine_busy_delayed": round(delayed["busy"], 3),
+        "engine_requests": round(ours["requests"]),
         "executor_wait_ms": round(ours["wait_ms"], 2),
         "executor_run_ms": round(ours["run_ms"], 2),
     }
@@ -92,6 +93,7 @@ def _run(settings: SynthesisSettings, run: Folder, tracker: Tracker, name: str, 
         "seconds": summary.work_seconds,
         "blocks": blocks,
         "busy": sum(mark["busy_s"] for mark in marks) / (summary.work_seconds * len(marks)),
+        "requests": sum(mark["request_s"] for mark in marks) / sum(mark["busy_s"] for mark in marks),
         "wait_ms": 1e3 * sum(mark["away_s"] - mark["run_s"] for mark in marks) / max(1, blocks) - 1e3 * delay_s,
         "run_ms": 1e3 * sum(mark["run_s"] for mark in marks) / max(1, blocks),
     }
@@ -117,7 +119,8 @@ class _MeasuredWorker(RationaleWorker):
     async def process(self, row: dict[str, Any]) -> Sequence[Critique]:
         rows = await super().process(row)
         runner = self._runner
-        marks = {"busy_s": self._busy.busy_s, "away_s": runner.away_s, "run_s": runner.run_s, "blocks": runner.blocks}
+        engine = {"busy_s": self._busy.busy_s, "request_s": self._busy.request_s}
+        marks = {**engine, "away_s": runner.away_s, "run_s": runner.run_s, "blocks": runner.blocks}
         self._record.write_text(json.dumps(marks))
         return rows
 
