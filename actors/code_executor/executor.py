@@ -161,7 +161,7 @@ class CodeExecutor:
         """Start the fork server and find out how well it isolates, once; the finding in words."""
         async with self._starting:
             if self._isolation is None:
-                _allow_descriptors(self._config.max_sessions * DESCRIPTORS + 100)
+                _allow_descriptors((self._config.max_sessions + self._config.spares) * DESCRIPTORS + 100)
                 sweep(self._config.scratch_dir or tempfile.gettempdir())
                 self._server, self._isolation, self._canaries = await choose(self._config, self._skip)
                 weak = self._isolation.tier.strength < Tier.STANDARD.strength
