@@ -121,8 +121,8 @@ BENCHMARKS = {
     "rationales": Benchmark(
         run=rationales,
         help="the rationales stage against vLLM that never pauses, and against one conversation at a time",
-        what="critiques of the solutions of {problems} problems: the stage, vLLM without pauses, the stage with code that takes "
-        "{delay:g} s longer, and {sequential} critiques one at a time",
+        what="critiques of the solutions of {problems} problems: the stage, vLLM without pauses, vLLM asked the same with none between, "
+        "the stage with code that takes {delay:g} s longer, and {sequential} critiques one at a time",
         options={
             "--problems": number(200),
             "--sequential": number(40, "critiques written one at a time"),
@@ -130,6 +130,8 @@ BENCHMARKS = {
         },
         changes=(
             "problems.limit={problems}",
+            *(f"estimates.{budget}=4" for budget in ("start", "hard", "middle", "easy")),  # critiques are wanted here, not labels
+            "engines.rationale.log_stats=true",
             "pools.rationales.num_workers=1",
             "pools.rationales.rows_in_flight=512",
             "executor.max_sessions=512",

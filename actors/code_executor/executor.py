@@ -35,8 +35,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_STARTS = 0.2, 5.0, 6
 FORGOTTEN_AFTER = 10
 """Times ``idle_s``: a session unused for so long belongs to nobody any more."""
 SPAWNS_A_CPU = 2
-AT_WORK_A_CPU = 4
-"""Sessions that begin, run a block or are measured: much of that is waiting for one another, but only as many blocks run as CPUs."""
+"""Begun side by side: much of it is waiting. Few, so that blocks of sessions that live do not wait behind them."""
 SPAWN_TRIES = 3
 DESCRIPTORS = 5
 
@@ -148,7 +147,7 @@ class CodeExecutor:
         cpus = max(1, math.ceil(config.num_cpus))
         self._running = asyncio.Semaphore(cpus)
         self._spawning = asyncio.Semaphore(SPAWNS_A_CPU * cpus)
-        self._at_work = asyncio.Semaphore(min(config.max_sessions, AT_WORK_A_CPU * cpus))
+        self._at_work = asyncio.Semaphore(config.max_sessions)  # these keep their process
         self._starting = asyncio.Lock()
         self._server: ForkServer | None = None
         self._isolation: Isolation | None = None
@@ -185,7 +184,7 @@ class CodeExecutor:
 
     async def run(self, session: str, code: str) -> CodeResult:
         live = self._sessions[session]
-        async with live.turn, self._at_work:
+        async with self._at_work, live.turn:
             try:
                 return await self._run(session, live, code)
             finally:

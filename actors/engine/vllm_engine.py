@@ -202,22 +202,52 @@ class BareVllm:
 
         self._config = config
         self._llm = LLM(**engine_arguments(config))
+        self._encode = prompt_encoder(self._llm.get_tokenizer(), config)
 
     def generate(self, requests: Sequence[Request], lengths: Sequence[int] | None = None) -> tuple[int, float]:
         """Serve all requests at once, each to exactly its length where ``lengths`` are given; completion tokens and seconds."""
-        encode = prompt_encoder(self._llm.get_tokenizer(), self._config)
-        prompts = [{"prompt_token_ids": encode(request.turns, request.prefix)} for request in requests]
-        params = [
-            sampling_params(request, self._config.max_model_len - len(prompt["prompt_token_ids"]), self._config)
-            for request, prompt in zip(requests, prompts, strict=True)
-        ]
-        for param, length in zip(params, lengths or (), strict=False):
-            param.max_tokens = param.min_tokens = length
-            param.ignore_eos = True
+        wanted = [None] * len(requests) if lengths is None else lengths
+        prompts, params = zip(*(self._asked(*item) for item in zip(requests, wanted, strict=True)), strict=True)
         began = time.monotonic()
         outputs = self._llm.generate(prompts, params, use_tqdm=False)
         seconds = time.monotonic() - began
         return sum(len(item.token_ids) for output in outputs for item in output.outputs), seconds
+
+    def converse(self, conversations: Sequence[Sequence[tuple[Request, int]]]) -> tuple[int, float]:
+        """Serve each request of a conversation as soon as the one before it is answered, to exactly its length (of every completion), as
+        many conversations side by side as the engine serves requests. Completion tokens and seconds.
+        """
+        engine = self._llm.llm_engine
+        asked = [iter([self._asked(request, length) for request, length in conversation]) for conversation in conversations]
+        waiting = iter(range(len(asked)))
+        began = time.monotonic()
+        tokens = 0
+
+        def go_on(number: int | None) -> None:
+            """Ask this conversation's next request, or the first of another one if it has ended."""
+            while number is not None:
+                following = next(asked[number], None)
+                if following is not None:
+                    engine.add_request(str(number), *following)
+                    return
+                number = next(waiting, None)
+
+        for number in itertools.islice(waiting, self._config.max_num_seqs):
+            go_on(number)
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if output.finished:
+                    tokens += sum(len(item.token_ids) for item in output.outputs)
+                    go_on(int(output.request_id))
+        return tokens, time.monotonic() - began
+
+    def _asked(self, request: Request, length: int | None = None) -> tuple[dict[str, list[int]], SamplingParams]:
+        token_ids = self._encode(request.turns, request.prefix)
+        params = sampling_params(request, self._config.max_model_len - len(token_ids), self._config)
+        if length is not None:
+            params.max_tokens, params.ignore_eos = length, True
+            params.stop, params.stop_token_ids = [], []
+        return {"prompt_token_ids": token_ids}, params
 
 
 def _completion(item: Any) -> Completion:

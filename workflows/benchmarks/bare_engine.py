@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import ray
 
-from actors.engine import EngineConfig, Request, VllmEngineConfig
+from actors.engine import EngineConfig, Request, Turn, VllmEngineConfig
+from workflows.benchmarks.recorded import Asked
 
 
 def vllm_of(config: EngineConfig, setting: str) -> VllmEngineConfig:
@@ -23,16 +25,27 @@ def serve_bare(
 
     With ``lengths`` request i is written on to exactly so many tokens, whatever the model would do.
     """
-    actor = ray.remote(_Bare).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
-    engines = [actor.remote(config) for _ in range(num_engines)]
-    ray.get([engine.ready.remote() for engine in engines])
     shares = [slice(index, None, num_engines) for index in range(num_engines)]
-    served = ray.get(
-        [
-            engine.generate.remote(requests[share], None if lengths is None else lengths[share])
-            for engine, share in zip(engines, shares, strict=True)
-        ]
-    )
+    return _serve(config, "generate", [(requests[share], None if lengths is None else lengths[share]) for share in shares])
+
+
+def converse_bare(config: VllmEngineConfig, num_engines: int, asked: Sequence[Asked]) -> tuple[int, float]:
+    """Ask bare vLLM what conversations asked, spread over engines: each request of a conversation (those with the same turns) right after
+    the one before it, and its completions exactly as long together as they were.
+    """
+    conversations: dict[tuple[Turn, ...], list[tuple[Request, int]]] = {}
+    for item in asked:
+        conversations.setdefault(item.request.turns, []).append((item.request, max(1, round(item.num_tokens / item.request.n))))
+    spread = list(conversations.values())
+    return _serve(config, "converse", [(spread[index::num_engines],) for index in range(num_engines)])
+
+
+def _serve(config: VllmEngineConfig, method: str, shares: Sequence[tuple[Any, ...]]) -> tuple[int, float]:
+    """A method of as many engines as there are shares, each with its arguments."""
+    actor = ray.remote(_Bare).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
+    engines = [actor.remote(config) for _ in shares]
+    ray.get([engine.ready.remote() for engine in engines])
+    served = ray.get([getattr(engine, method).remote(*share) for engine, share in zip(engines, shares, strict=True)])
     for engine in engines:
         ray.kill(engine)
     return sum(tokens for tokens, _ in served), max(seconds for _, seconds in served)
@@ -65,3 +78,6 @@ class _Bare:
 
     def generate(self, requests: list[Request], lengths: list[int] | None) -> tuple[int, float]:
         return self._llm.generate(requests, lengths)
+
+    def converse(self, conversations: list[list[tuple[Request, int]]]) -> tuple[int, float]:
+        return self._llm.converse(conversations)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from actors.engine import Completion, Engine, Request, VllmEngineConfig
+from actors.engine import Engine, VllmEngineConfig
 from actors.remote import Handles
 from workflows.benchmarks.bare_engine import compared, serve_bare, vllm_of
+from workflows.benchmarks.recorded import RecordingEngine, asked, prefix_hit_rate
 from workflows.stage import run_stage
 from workflows.storage import Folder
 from workflows.synthesis import estimates_stage, synthesize
 from workflows.synthesis_workers import EstimateWorker, SynthesisSettings
 from workflows.tracking import Tracker, TrackingConfig
-
-if TYPE_CHECKING:
-    from actors.engine.vllm_engine import VllmEngine
 
 
 def estimates_benchmark(settings: SynthesisSettings) -> dict[str, object]:
@@ -35,16 +29,15 @@ def estimates_benchmark(settings: SynthesisSettings) -> dict[str, object]:
         synthesize(run, settings, tracker, until="solutions")
         stage = replace(estimates_stage(settings), make_worker=partial(_RecordingWorker, settings, record))
         summary = run_stage(stage, run, tracker)
-        requests = [request for file in record.glob("*.requests") for request in _read(file)]
-        looked_up, found = (sum(counts) for counts in zip(*(_counts(file) for file in record.glob("*.prefix")), strict=True))
+        requests = [item.request for item in asked(record)]
+        hit_rate = prefix_hit_rate(record)
         bare = serve_bare(engine, settings.pools.estimates.num_workers, requests)
-    print(f"prefix cache: {found:,} of {looked_up:,} prompt tokens were there", flush=True)
     return {
         "benchmark": "estimates",
         **compared((summary.tokens, summary.work_seconds), bare),
         "requests": len(requests),
         "completions": sum(request.n for request in requests),
-        "prefix_hit_rate": round(found / looked_up, 3),
+        "prefix_hit_rate": round(hit_rate, 3),
     }
 
 
@@ -60,48 +53,4 @@ class _RecordingWorker(EstimateWorker):
 
         config = settings.engines.completer
         assert isinstance(config, VllmEngineConfig)
-        return _RecordingEngine(VllmEngine(config), self._record / str(os.getpid()))
-
-
-class _RecordingEngine:
-    """Keeps what it is asked in memory and writes it out now and then, and whenever nothing is in flight: rarely enough to cost nothing."""
-
-    EVERY_S = 10.0
-
-    def __init__(self, engine: VllmEngine, file: Path) -> None:
-        self._engine = engine
-        self._requests = file.with_suffix(".requests").open("wb", buffering=0)
-        self._prefix = file.with_suffix(".prefix")
-        self._asked: list[Request] = []
-        self._in_flight = 0
-        self._written = time.monotonic()
-
-    async def generate(self, request: Request) -> list[Completion]:
-        self._in_flight += 1
-        try:
-            completions = await self._engine.generate(request)
-        finally:
-            self._in_flight -= 1
-        self._asked.append(request)
-        if self._in_flight == 0 or time.monotonic() - self._written > self.EVERY_S:
-            self._requests.write(b"".join(pickle.dumps(asked) for asked in self._asked))
-            self._prefix.write_text("{} {}".format(*self._engine.prefix_cache()))
-            self._asked.clear()
-            self._written = time.monotonic()
-        return completions
-
-    def count_tokens(self, text: str) -> int:
-        return self._engine.count_tokens(text)
-
-    def close(self) -> None:
-        self._engine.close()
-
-
-def _read(file: Path) -> Iterator[Request]:
-    with file.open("rb") as stream:
-        while stream.peek(1):
-            yield pickle.load(stream)
-
-
-def _counts(file: Path) -> list[int]:
-    return [int(number) for number in file.read_text().split()]
+        return RecordingEngine(VllmEngine(config), self._record, str(os.getpid()))

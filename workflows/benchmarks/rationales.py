@@ -9,8 +9,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,9 @@ from actors.engine import Engine, Request, Turn, VllmEngineConfig, open_engine
 from actors.rationalizer import Rationalizer
 from actors.remote import Handles
 from genprm import rationale
-from genprm.records import Critique, LabelledSolution, SegmentKind
-from workflows.benchmarks.bare_engine import serve_bare, vllm_of
+from genprm.records import Critique, LabelledSolution
+from workflows.benchmarks.bare_engine import converse_bare, serve_bare, vllm_of
+from workflows.benchmarks.recorded import RecordingEngine, asked, prefix_hit_rate
 from workflows.parts import read_rows
 from workflows.stage import run_stage
 from workflows.storage import Folder
@@ -37,10 +38,24 @@ if TYPE_CHECKING:
 OWN_MODELS = "genprm/toy/models/"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """A run of the stage: tokens and seconds; its blocks of code; the share of time in which an engine had work, and the requests it then
+    had; what a block waited, beside any added delay, and how long it ran.
+    """
+
+    served: tuple[int, float]
+    blocks: int
+    busy: float
+    requests: float
+    wait_ms: float
+    run_ms: float
+
+
 def rationales_benchmark(settings: SynthesisSettings, num_sequential: int, delay_s: float) -> dict[str, object]:
-    """Tokens/s after engine start of the stage; of vLLM writing as many tokens on every prompt at once, and of the same where it has read
-    the code's output beforehand; of the stage where every block takes ``delay_s`` longer; and of one critique at a time in each engine,
-    code run by exec in its process, for ``num_sequential`` of them.
+    """Tokens/s after engine start of the stage; of vLLM writing as many tokens on every prompt at one go; of vLLM that is asked what the
+    stage asked, one turn after another with no pause between them; of the stage where every block takes ``delay_s`` longer; and of one
+    critique at a time in each engine, code run by exec in its process, for ``num_sequential`` of them.
     """
     engine = vllm_of(settings.engines.rationale, "engines.rationale")
     if not engine.model.startswith(OWN_MODELS):
@@ -53,64 +68,66 @@ def rationales_benchmark(settings: SynthesisSettings, num_sequential: int, delay
         synthesize(run, settings, tracker, until="labels")
         ours = _run(settings, run, tracker, "rationales", Path(folder), 0.0)
         critiques = {row["id"]: Critique.of(row) for row in read_rows(run, "rationales")}
-        bare = _bare(settings, engine, list(critiques.values()), reading=False)
-        reading = _bare(settings, engine, list(critiques.values()), reading=True)
+        bare = _bare(settings, engine, list(critiques.values()))
+        turns = converse_bare(engine, settings.pools.rationales.num_workers, asked(Path(folder) / "rationales"))
+        hit_rate = prefix_hit_rate(Path(folder) / "rationales")
         delayed = _run(settings, run, tracker, "rationales_delayed", Path(folder), delay_s)
         labelled = [LabelledSolution.of(row) for row in read_rows(run, "labels")]
         sequential = _sequential(settings, engine, labelled[:num_sequential])
-    runs = {"stage": ours, "bare": bare, "bare_reading": reading, "delayed": delayed, "sequential": sequential}
-    rates = {name: part["tokens"] / part["seconds"] for name, part in runs.items()}
-    for name, part in runs.items():
-        print(f"{name + ':':13} {part['tokens']:,} tokens in {part['seconds']:.1f} s, {rates[name]:,.0f} tokens/s", flush=True)
+    runs = {"stage": ours.served, "bare": bare, "bare_turns": turns, "delayed": delayed.served, "sequential": sequential}
+    rates = {name: tokens / seconds for name, (tokens, seconds) in runs.items()}
+    for name, (tokens, seconds) in runs.items():
+        print(f"{name + ':':13} {tokens:,} tokens in {seconds:.1f} s, {rates[name]:,.0f} tokens/s", flush=True)
     return {
         "benchmark": "rationales",
         "vs_bare": round(rates["stage"] / rates["bare"], 3),
-        "vs_bare_reading": round(rates["stage"] / rates["bare_reading"], 3),
+        "vs_bare_turns": round(rates["stage"] / rates["bare_turns"], 3),
         "vs_sequential": round(rates["stage"] / rates["sequential"], 2),
         f"vs_bare_delay_{delay_s:g}s": round(rates["delayed"] / rates["bare"], 3),
         "critiques": len(critiques),
-        "blocks": ours["blocks"],
+        "blocks": ours.blocks,
         **{f"{name}_tokens_per_s": round(rate) for name, rate in rates.items()},
-        "engine_busy": round(ours["busy"], 3),
-        "engine_busy_delayed": round(delayed["busy"], 3),
-        "engine_requests": round(ours["requests"]),
-        "executor_wait_ms": round(ours["wait_ms"], 2),
-        "executor_run_ms": round(ours["run_ms"], 2),
+        "engine_busy": round(ours.busy, 3),
+        "engine_busy_delayed": round(delayed.busy, 3),
+        "engine_requests": round(ours.requests),
+        "prefix_hit_rate": round(hit_rate, 3),
+        "executor_wait_ms": round(ours.wait_ms, 2),
+        "executor_run_ms": round(ours.run_ms, 2),
     }
 
 
-def _run(settings: SynthesisSettings, run: Folder, tracker: Tracker, name: str, folder: Path, delay_s: float) -> dict[str, float]:
+def _run(settings: SynthesisSettings, run: Folder, tracker: Tracker, name: str, folder: Path, delay_s: float) -> _Measured:
     """The stage, its workers measured."""
     record = folder / name
     record.mkdir()
     (stage,) = [stage for stage in stages(settings, run) if stage.name == "rationales"]
     stage = replace(stage, name=name, make_worker=partial(_MeasuredWorker, settings, record, delay_s))
     summary = run_stage(stage, run, tracker)
-    marks = [json.loads(file.read_text()) for file in record.iterdir()]
+    marks = [json.loads(file.read_text()) for file in record.glob("*.json")]
     blocks = sum(mark["blocks"] for mark in marks)
-    return {
-        "tokens": summary.tokens,
-        "seconds": summary.work_seconds,
-        "blocks": blocks,
-        "busy": sum(mark["busy_s"] for mark in marks) / (summary.work_seconds * len(marks)),
-        "requests": sum(mark["request_s"] for mark in marks) / sum(mark["busy_s"] for mark in marks),
-        "wait_ms": 1e3 * sum(mark["away_s"] - mark["run_s"] for mark in marks) / max(1, blocks) - 1e3 * delay_s,
-        "run_ms": 1e3 * sum(mark["run_s"] for mark in marks) / max(1, blocks),
-    }
+    return _Measured(
+        served=(summary.tokens, summary.work_seconds),
+        blocks=blocks,
+        busy=sum(mark["busy_s"] for mark in marks) / (summary.work_seconds * len(marks)),
+        requests=sum(mark["request_s"] for mark in marks) / sum(mark["busy_s"] for mark in marks),
+        wait_ms=1e3 * sum(mark["away_s"] - mark["run_s"] for mark in marks) / max(1, blocks) - 1e3 * delay_s,
+        run_ms=1e3 * sum(mark["run_s"] for mark in marks) / max(1, blocks),
+    )
 
 
 class _MeasuredWorker(RationaleWorker):
-    """A rationale worker that leaves how long its engine was busy, and its blocks on their way and running, in a file."""
+    """A rationale worker that leaves what it asked of its engine, how long that was busy, and its blocks on their way and running, in
+    files.
+    """
 
     def __init__(self, settings: SynthesisSettings, record: Path, delay_s: float, handles: Handles) -> None:
-        self._record = record / f"{os.getpid()}.json"
+        self._record = record
         self._delay_s = delay_s
         super().__init__(settings, handles)
 
     def open_engine(self, settings: SynthesisSettings) -> Engine:
-        engine = super().open_engine(settings)
-        self._busy: VllmEngine = engine  # type: ignore[assignment]
-        return engine
+        self._busy: VllmEngine = super().open_engine(settings)  # type: ignore[assignment]
+        return RecordingEngine(self._busy, self._record, str(os.getpid()))
 
     def open_runner(self, handles: Handles) -> CodeRunner:
         self._runner = _Timed(super().open_runner(handles), self._delay_s)
@@ -121,7 +138,7 @@ class _MeasuredWorker(RationaleWorker):
         runner = self._runner
         engine = {"busy_s": self._busy.busy_s, "request_s": self._busy.request_s}
         marks = {**engine, "away_s": runner.away_s, "run_s": runner.run_s, "blocks": runner.blocks}
-        self._record.write_text(json.dumps(marks))
+        (self._record / f"{os.getpid()}.json").write_text(json.dumps(marks))
         return rows
 
 
@@ -150,39 +167,31 @@ class _Timed:
         await self._runner.close(session)
 
 
-def _bare(settings: SynthesisSettings, engine: VllmEngineConfig, critiques: Sequence[Critique], *, reading: bool) -> dict[str, float]:
-    """As many tokens as each critique has, written at one go on its prompt; ``reading``: with the outputs of its code in front, which
-    have to be read by whatever engine, if not at one go.
-    """
+def _bare(settings: SynthesisSettings, engine: VllmEngineConfig, critiques: Sequence[Critique]) -> tuple[int, float]:
+    """As many tokens as each critique has, written at one go on its prompt."""
     config = settings.rationales
     requests = [
         Request(
             turns=(Turn(role="user", content=rationale.rationale_prompt(critique.problem, critique.steps, config.instructions)),),
-            prefix=config.prefill + (_outputs(critique) if reading else ""),
+            prefix=config.prefill,
             sampling=config.sampling,
             seed=index,
         )
         for index, critique in enumerate(critiques)
     ]
-    lengths = [critique.num_tokens for critique in critiques]
-    tokens, seconds = serve_bare(engine, settings.pools.rationales.num_workers, requests, lengths)
-    return {"tokens": tokens, "seconds": seconds}
+    return serve_bare(engine, settings.pools.rationales.num_workers, requests, [critique.num_tokens for critique in critiques])
 
 
-def _outputs(critique: Critique) -> str:
-    return "".join(segment.text for segment in critique.segments if segment.kind is SegmentKind.OUTPUT)
-
-
-def _sequential(settings: SynthesisSettings, engine: VllmEngineConfig, solutions: Sequence[LabelledSolution]) -> dict[str, float]:
+def _sequential(settings: SynthesisSettings, engine: VllmEngineConfig, solutions: Sequence[LabelledSolution]) -> tuple[int, float]:
     """One critique at a time in each of as many engines as the stage has."""
     number = settings.pools.rationales.num_workers
     actor = ray.remote(_OneAtATime).options(num_cpus=engine.num_cpus, num_gpus=engine.num_gpus)
     workers = [actor.remote(settings) for _ in range(number)]
     ray.get([worker.ready.remote() for worker in workers])
-    written: list[Mapping[str, float]] = ray.get([worker.write.remote(solutions[index::number]) for index, worker in enumerate(workers)])
+    written: list[tuple[int, float]] = ray.get([worker.write.remote(solutions[index::number]) for index, worker in enumerate(workers)])
     for worker in workers:
         ray.kill(worker)
-    return {"tokens": sum(part["tokens"] for part in written), "seconds": max(part["seconds"] for part in written)}
+    return sum(tokens for tokens, _ in written), max(seconds for _, seconds in written)
 
 
 class _OneAtATime:
@@ -195,12 +204,12 @@ class _OneAtATime:
     def ready(self) -> bool:
         return True
 
-    async def write(self, solutions: Sequence[LabelledSolution]) -> dict[str, float]:
+    async def write(self, solutions: Sequence[LabelledSolution]) -> tuple[int, float]:
         began = time.monotonic()
         tokens = 0
         for solution in solutions:
             tokens += (await self._rationalizer.critique(solution)).num_tokens
-        return {"tokens": tokens, "seconds": time.monotonic() - began}
+        return tokens, time.monotonic() - began
 
 
 class _InThisProcess:
