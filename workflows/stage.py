@@ -38,6 +38,8 @@ from workflows.stage_record import StageFailed, announce_finished, check_plan, c
 from workflows.storage import Folder
 from workflows.tracking import Tracker
 
+UNFINISHED_CPUS = 0.5
+"""Not what the next operators ask for: else Ray Data fuses them, and all rows of a file go through one worker, block after block."""
 LIGHT_BLOCK_ROWS = 1024
 LIGHT_CPUS = 0.25
 HOPELESS_ROWS = 32
@@ -173,7 +175,8 @@ def _process_rows(stage: Stage, run: Folder, done: set[str], rows_in: int) -> No
         rows = ray.data.read_parquet(files, override_num_blocks=len(files))  # else small files are cut into uneven blocks
         if done:
             finished = pa.array(sorted(done), type=pa.string())
-            rows = rows.map_batches(_Unfinished(stage.key, finished), batch_format="pyarrow", batch_size=None)
+            unfinished = _Unfinished(stage.key, finished)
+            rows = rows.map_batches(unfinished, batch_format="pyarrow", batch_size=None, num_cpus=UNFINISHED_CPUS)
         commits = _map(rows, rows_in - len(done), stage, (stage, run, handles, uuid.uuid4().hex[:8], time.time()))
         commits.set_name(stage.name)  # what the dashboard calls it
         with StageProgress(stage.name, len(done), rows_in) as progress:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors.engine import EngineError
+from actors.engine.config import ScriptedEngineConfig
 from actors.remote import Handles
 from genprm.records import BenchmarkSolution, Problem
 from workflows import parts
@@ -103,6 +106,37 @@ def test_a_finished_stage_is_skipped_and_an_unfinished_one_goes_on(tmp_path: Pat
     assert (summary.rows_in, summary.rows_out) == (12, 20)
     assert sorted(row["id"] for row in parts.read_rows(run, "doubled")) == rows
     assert marks(tmp_path) == {f"p{n}": 2 if f"p{n}" in lost_keys else 1 for n in range(12)}
+
+
+class Meeting:
+    """A row is done when as many are being worked on as may be in flight."""
+
+    def __init__(self, number: int, _: Handles) -> None:
+        self._number = number
+        self._here = 0
+        self._all_here = asyncio.Event()
+
+    async def process(self, row: dict[str, Any]) -> Sequence[BenchmarkSolution]:
+        self._here += 1
+        if self._here == self._number:
+            self._all_here.set()
+        await asyncio.wait_for(self._all_here.wait(), 30)
+        return [BenchmarkSolution(id=row["id"], problem=row["text"], steps=("a",), label=-1)]
+
+
+def test_a_stage_that_goes_on_works_on_as_many_blocks_at_a_time(tmp_path: Path, local_ray: None) -> None:
+    from functools import partial
+
+    run, tracker = begin(tmp_path)
+    engine = ScriptedEngineConfig(script="tests.actors.scripts:solver", num_cpus=1)  # as much as any task of Ray Data's
+    meeting = replace(stage(tmp_path), make_worker=partial(Meeting, 6), engine=engine)
+    run_stage(meeting, run, tracker)
+    (run / "doubled").delete(parts.DONE)
+    for name in parts.part_names(run, "doubled")[:2]:
+        (run / "doubled").delete(name)
+    summary = run_stage(meeting, run, tracker)
+    assert (summary.rows_out, summary.rejects) == (12, {})
+    assert len(parts.part_names(run, "doubled")) == 4
 
 
 def test_a_changed_setting_or_input_is_refused_by_name(tmp_path: Path, local_ray: None) -> None:
