@@ -27,9 +27,10 @@ from typing import Any
 import psutil
 
 from actors.code_executor.config import ExecutorConfig, Tier
-from actors.code_executor.executor import CodeExecutor, CodeResult, CodeStatus
+from actors.code_executor.executor import CodeExecutor
 from actors.code_executor.inside.scratch import remove_tree
 from actors.code_executor.libraries import packages
+from actors.code_executor.runner import CodeResult, CodeStatus
 from actors.code_executor.session_process import GRACE_S
 
 STATUSES: Mapping[str, CodeStatus] = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import itertools
 import math
 import os
@@ -21,12 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from actors.code_executor import text
 from actors.code_executor.config import ExecutorConfig, Tier
 from actors.code_executor.inside.scratch import sweep
 from actors.code_executor.isolation import Isolation, choose
+from actors.code_executor.runner import CodeResult, refusal, result_of
 from actors.code_executor.server import Canaries, ForkServer, ServerDied
 from actors.code_executor.session_process import ALIVE_AFTER, Ending, Raw, SessionProcess
 
@@ -40,56 +38,8 @@ SPAWN_TRIES = 3
 DESCRIPTORS = 5
 
 
-class CodeStatus(enum.StrEnum):
-    """How a block ended. ``refused``: it was not run, and says nothing about the code."""
-
-    OK = "ok"
-    ERROR = "error"
-    TIMEOUT = "timeout"
-    KILLED = "killed"
-    OUTPUT_LIMIT = "output limit"
-    REFUSED = "refused"
-
-
-STATUS = {
-    Ending.OK: CodeStatus.OK,
-    Ending.ERROR: CodeStatus.ERROR,
-    Ending.TIMEOUT: CodeStatus.TIMEOUT,
-    Ending.HARD_TIMEOUT: CodeStatus.TIMEOUT,
-    Ending.OUTPUT_LIMIT: CodeStatus.OUTPUT_LIMIT,
-    Ending.SCRATCH_LIMIT: CodeStatus.KILLED,
-    Ending.DIED: CodeStatus.KILLED,
-    Ending.PROTOCOL: CodeStatus.KILLED,
-}
-
-
 class HistoryLost(RuntimeError):
     """The earlier blocks of a session did not run again as they had: its names are gone."""
-
-
-class CodeRefused(RuntimeError):
-    """A block was not run, for no fault of its own; the row can be tried again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CodeResult:
-    """``text`` is what the model sees: what was printed and, after an error, the error's type and message.
-
-    ``wall_s`` and ``cpu_s`` are this block's, ``peak_mib`` the session's (libraries included). ``state_kept``: the names
-    of this block and those before are there for the next. ``num_replayed`` earlier blocks were run again before this one, after
-    a kill; if they could not be, this block ran without their names, and ``state_kept`` is false.
-    ``tier`` is the isolation it ran in.
-    """
-
-    status: CodeStatus
-    text: str
-    error_type: str = ""
-    wall_s: float = 0.0
-    cpu_s: float = 0.0
-    peak_mib: float = 0.0
-    state_kept: bool = True
-    num_replayed: int = 0
-    tier: Tier = Tier.NONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,22 +52,6 @@ class ExecutorState:
     num_processes: int
     num_descriptors: int
     resident_mib: float
-
-
-class CodeRunner(Protocol):
-    """What workers need of an executor, be it in this process or a Ray actor."""
-
-    async def open(self) -> str:
-        """Start a session and return its id."""
-        ...
-
-    async def run(self, session: str, code: str) -> CodeResult:
-        """Run a block in a session; names of earlier blocks are visible. Never raises for any code."""
-        ...
-
-    async def close(self, session: str) -> None:
-        """End a session; its processes and files are gone."""
-        ...
 
 
 @dataclass
@@ -234,27 +168,27 @@ class CodeExecutor:
         num_replayed, forgot = 0, False
         for _ in range(SPAWN_TRIES):
             if name not in self._sessions:
-                return self._refused("the session was closed")
+                return refusal("the session was closed")
             try:
                 num_replayed = await self._revive(name, session)
             except HistoryLost:
                 self._let_go(name, session)
                 session.history.clear()
                 session.lost, forgot = False, True
-                refusal = self._refused("its earlier blocks could not be run again")
+                refused = refusal("its earlier blocks could not be run again")
                 continue
             except (ServerDied, OSError) as error:
                 self._let_go(name, session)
-                refusal = self._refused(str(error))
+                refused = refusal(str(error))
                 continue
             assert session.process is not None
             raw = await self._run_raw(session.process, code)
             if raw.ending is Ending.DIED and not await self._server_answers():
                 self._let_go(name, session)  # not the code's doing: the fork server took the session along
-                refusal = self._refused("the fork server died")
+                refused = refusal("the fork server died")
                 continue
             return self._finish(name, session, code, raw, num_replayed, forgot)
-        return refusal
+        return refused
 
     async def _server_answers(self) -> bool:
         """Whether the fork server lives, by asking it: a session's end may be seen before its server's."""
@@ -398,42 +332,12 @@ class CodeExecutor:
             session.lost = bool(session.history)
 
     def _finish(self, name: str, session: _Session, code: str, raw: Raw, num_replayed: int, forgot: bool) -> CodeResult:
-        alive = raw.ending in ALIVE_AFTER
         if raw.ending is Ending.OK:
             session.history.append((code, raw.wall_s))
-        if not alive:
+        if raw.ending not in ALIVE_AFTER:
             self._let_go(name, session)
-        return CodeResult(
-            status=STATUS[raw.ending],
-            text=_presentable(raw, self._config),
-            error_type=raw.error_type,
-            wall_s=raw.wall_s,
-            cpu_s=raw.cpu_s,
-            peak_mib=raw.peak_mib,
-            state_kept=alive and not forgot,
-            num_replayed=num_replayed,
-            tier=self._isolation.tier if self._isolation is not None else Tier.NONE,
-        )
-
-    def _refused(self, why: str) -> CodeResult:
-        return CodeResult(status=CodeStatus.REFUSED, text=f"Error: not run: {why}", state_kept=False)
-
-
-def _presentable(raw: Raw, config: ExecutorConfig) -> str:
-    printed = text.shown(raw.output, cut=raw.cut, max_chars=config.max_output_chars)
-    match raw.ending:
-        case Ending.OK:
-            return printed
-        case Ending.ERROR:
-            message = text.clean(raw.message)[: config.max_output_chars]
-            kind = text.clean(raw.error_type)
-            return text.with_error(printed, f"{kind}: {message}" if message else kind)
-        case Ending.TIMEOUT | Ending.HARD_TIMEOUT:
-            return text.with_error(printed, text.TIMED_OUT.format(seconds=config.timeout_s))
-        case Ending.OUTPUT_LIMIT:
-            return text.with_error(printed, text.TOO_MUCH_OUTPUT)
-        case _:
-            return text.with_error(printed, text.KILLED)
+        tier = self._isolation.tier if self._isolation is not None else Tier.NONE
+        return result_of(raw, self._config, tier, num_replayed=num_replayed, forgot=forgot)
 
 
 def _allow_descriptors(number: int) -> None:
