@@ -228,7 +228,7 @@ def _repeated(run: Folder, stage: str, accounts: Mapping[str, PartAccount]) -> t
     """
     folder = run / stage / ATTEMPTS
     lost: Counter[str] = Counter()
-    for file in folder.names():
+    for file in folder.names(suffix=".json"):  # not what a worker left that was killed while it wrote
         if "-row-" in file:
             continue
         attempt = folder.read_json(file)

@@ -99,6 +99,8 @@ def test_a_finished_stage_is_skipped_and_an_unfinished_one_goes_on(tmp_path: Pat
     assert marks(tmp_path) == {f"p{n}": 1 for n in range(12)}
 
     (run / "doubled").delete(parts.DONE)
+    for folder in (run / "doubled", run / "doubled" / parts.ATTEMPTS, run / "rejects"):  # as from a worker killed while it wrote
+        folder.write_bytes("part-or-attempt.parquet.json.0123abcd.tmp", b"")
     lost = parts.part_names(run, "doubled")[0]
     lost_keys = parts.read_accounts(run, "doubled")[lost].keys
     (run / "doubled").delete(lost)
