@@ -48,7 +48,7 @@ def rationales(config: Config, arguments: Namespace) -> Mapping[str, object]:
     from workflows.benchmarks.rationales import rationales_benchmark
 
     with connected(config):
-        return rationales_benchmark(synthesis_settings(config), arguments.sequential, arguments.delay)
+        return rationales_benchmark(synthesis_settings(config), arguments.sequential, arguments.delay, arguments.layers)
 
 
 def votes(_: Config, arguments: Namespace) -> Mapping[str, object]:
@@ -122,11 +122,12 @@ BENCHMARKS = {
         run=rationales,
         help="the rationales stage against vLLM that never pauses, and against one conversation at a time",
         what="critiques of the solutions of {problems} problems: the stage, vLLM without pauses, vLLM asked the same with none between, "
-        "the stage with code that takes {delay:g} s longer, and {sequential} critiques one at a time",
+        "the stage with code that takes {delay:g} s longer, and {sequential} critiques one at a time; {layers} times the model's layers",
         options={
             "--problems": number(200),
             "--sequential": number(40, "critiques written one at a time"),
             "--delay": {"type": float, "default": 1.0, "metavar": "SECONDS", "help": "added to every block (default: %(default)s)"},
+            "--layers": number(1, "times as many layers, the text unchanged: a larger model's work for every token"),
         },
         changes=(
             "problems.limit={problems}",

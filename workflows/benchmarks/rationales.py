@@ -24,6 +24,7 @@ from actors.remote import Handles
 from genprm import rationale
 from genprm.records import Critique, LabelledSolution
 from workflows.benchmarks.bare_engine import converse_bare, serve_bare, vllm_of
+from workflows.benchmarks.deeper import deepen
 from workflows.benchmarks.recorded import RecordingEngine, asked, prefix_hit_rate
 from workflows.parts import read_rows
 from workflows.stage import run_stage
@@ -52,17 +53,24 @@ class _Measured:
     run_ms: float
 
 
-def rationales_benchmark(settings: SynthesisSettings, num_sequential: int, delay_s: float) -> dict[str, object]:
+def rationales_benchmark(settings: SynthesisSettings, num_sequential: int, delay_s: float, layers: int) -> dict[str, object]:
     """Tokens/s after engine start of the stage; of vLLM writing as many tokens on every prompt at one go; of vLLM that is asked what the
     stage asked, one turn after another with no pause between them; of the stage where every block takes ``delay_s`` longer; and of one
-    critique at a time in each engine, code run by exec in its process, for ``num_sequential`` of them.
+    critique at a time in each engine, code run by exec in its process, for ``num_sequential`` of them. The model has ``layers`` times its
+    layers, those added changing nothing: a larger model's work for each token of the same text.
     """
+    if layers < 1:
+        raise ValueError(f"--layers {layers}: give how many times as many layers the model is to have, 1 or more")
     engine = vllm_of(settings.engines.rationale, "engines.rationale")
     if not engine.model.startswith(OWN_MODELS):
         raise ValueError(
             f"engines.rationale.model = {engine.model!r}: a part of this benchmark runs code uncontained; take one of {OWN_MODELS}"
         )
     with tempfile.TemporaryDirectory() as folder:
+        if layers > 1:
+            deepen(Path(engine.model), layers, Path(folder) / "model")
+            engine = replace(engine, model=f"{folder}/model")
+            settings = replace(settings, engines=replace(settings.engines, rationale=engine))
         run = Folder(f"{folder}/run")
         tracker = Tracker(TrackingConfig(uri="off"), job="benchmark", run=run, resolved={})
         synthesize(run, settings, tracker, until="labels")
@@ -84,6 +92,7 @@ def rationales_benchmark(settings: SynthesisSettings, num_sequential: int, delay
         "vs_bare_turns": round(rates["stage"] / rates["bare_turns"], 3),
         "vs_sequential": round(rates["stage"] / rates["sequential"], 2),
         f"vs_bare_delay_{delay_s:g}s": round(rates["delayed"] / rates["bare"], 3),
+        "layers": layers,
         "critiques": len(critiques),
         "blocks": ours.blocks,
         **{f"{name}_tokens_per_s": round(rate) for name, rate in rates.items()},
