@@ -48,7 +48,13 @@ def rationales(config: Config, arguments: Namespace) -> Mapping[str, object]:
     from workflows.benchmarks.rationales import rationales_benchmark
 
     with connected(config):
-        return rationales_benchmark(synthesis_settings(config), arguments.sequential, arguments.delay, arguments.layers)
+        return rationales_benchmark(
+            synthesis_settings(config),
+            num_sequential=arguments.sequential,
+            delay_s=arguments.delay,
+            layers=arguments.layers,
+            rounds=arguments.rounds,
+        )
 
 
 def votes(_: Config, arguments: Namespace) -> Mapping[str, object]:
@@ -128,6 +134,7 @@ BENCHMARKS = {
             "--sequential": number(40, "critiques written one at a time"),
             "--delay": {"type": float, "default": 1.0, "metavar": "SECONDS", "help": "added to every block (default: %(default)s)"},
             "--layers": number(1, "times as many layers, the text unchanged: a larger model's work for every token"),
+            "--rounds": number(1, "times that each is measured, in turn; the fastest counts"),
         },
         changes=(
             "problems.limit={problems}",
