@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from actors.code_executor.config import ExecutorConfig
 from actors.code_executor.libraries import DEVICES, interpreter, packages
 from actors.code_executor.session_process import SessionProcess
@@ -65,11 +67,12 @@ class Canaries:
 
 
 class ForkServer:
-    """One fork server process and its control socket, on the running event loop."""
+    """One fork server process and its control socket, on the running event loop. ``pid`` is its own, not the bubblewrap's around it."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, surroundings: Surroundings) -> None:
         self.surroundings = surroundings
         self.hello: dict[str, Any] = {}
+        self.pid = process.pid
         self.died = asyncio.get_running_loop().create_future()
         self._process = process
         self._control = control
@@ -112,6 +115,7 @@ class ForkServer:
                 errors.seek(0)
                 said = errors.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
                 raise ServerDied(said[-1] if said else f"it ended without a word ({type(error).__name__})") from error
+            server.pid = _innermost(process.pid)
             return server
         except OSError as error:
             raise ServerDied(str(error)) from error
@@ -123,11 +127,6 @@ class ForkServer:
     @property
     def alive(self) -> bool:
         return not self.died.done()
-
-    @property
-    def pid(self) -> int:
-        """Of the process started here: the fork server, or the bubblewrap around it."""
-        return self._process.pid
 
     async def spawn(self) -> SessionProcess:
         """A new confined session process; ServerDied if the server is gone, OSError if it could not fork."""
@@ -241,6 +240,14 @@ class ForkServer:
                 waiting.set_exception(error)
                 waiting.exception()  # so that nobody is told of one that nobody waits for
         self._loop.run_in_executor(None, self._process.wait)
+
+
+def _innermost(pid: int) -> int:
+    """The fork server in its bubblewrap: the last of a chain, as long as there are no sessions."""
+    with contextlib.suppress(psutil.NoSuchProcess):  # dead already: noticed where it is used
+        while children := psutil.Process(pid).children():
+            pid = children[0].pid
+    return pid
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:

@@ -115,8 +115,7 @@ async def soak(handles: Handles, cases: Sequence[Case], num_sessions: int, kill_
                 os.kill(state.pid, signal.SIGKILL)
                 tally.executors_killed += 1
             else:
-                family = psutil.Process(state.fork_server_pid).children(recursive=True)  # sessions come after their server
-                _kill(min((child.pid for child in family if child.name().startswith("python")), default=state.fork_server_pid))
+                _kill(state.fork_server_pid)
                 tally.fork_servers_killed += 1
 
     async def say() -> None:
