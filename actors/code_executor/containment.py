@@ -229,7 +229,6 @@ class Family:
     def __init__(self, *others: int) -> None:
         self._known = set(others)
         self.expected: set[int] = set()
-        self.fork_server = 0
 
     async def settle(self) -> None:
         """Expect what is there, once nothing has come or gone for a moment."""
@@ -240,7 +239,6 @@ class Family:
             if members != self.expected:
                 self.expected, quiet_since = members, time.monotonic()
             await asyncio.sleep(0.05)
-        self.fork_server = max(self.expected, default=0)
 
     def _members(self) -> set[int]:
         return {child.pid for child in psutil.Process().children(recursive=True)} - self._known
@@ -271,8 +269,9 @@ async def _run_case(
 ) -> tuple[list[str], list[CodeResult]]:
     problems: list[str] = []
     results: list[CodeResult] = []
-    tokens = bait.tokens(family.fork_server)
     session = await executor.open()
+    assert executor.fork_server is not None
+    tokens = bait.tokens(executor.fork_server.pid)
     for block in case.blocks:
         code = re.sub(r"@@(\w+)@@", lambda match: tokens[match.group(1)], block)
         began = time.monotonic()

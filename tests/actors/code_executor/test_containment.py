@@ -17,8 +17,8 @@ def case(name: str, *blocks: str, statuses: set[CodeStatus], not_output_re: str 
     return Case(name=name, category="test", blocks=blocks, statuses=frozenset(statuses), output_re=None, not_output_re=not_output_re)
 
 
-def escaped(cases: list[Case], *, namespaces: bool) -> dict[str, list[str]]:
-    report = asyncio.run(run_cases(cases, LIMITS.model_copy(update={"namespaces": namespaces, "timeout_s": 2.0})))
+def escaped(cases: list[Case], *, namespaces: bool, timeout_s: float = 2.0) -> dict[str, list[str]]:
+    report = asyncio.run(run_cases(cases, LIMITS.model_copy(update={"namespaces": namespaces, "timeout_s": timeout_s})))
     allowed = {"stat_probe"} if report.tier is Tier.STANDARD else set()
     return {name: why for name, why in report.escaped.items() if name not in allowed}
 
@@ -27,7 +27,10 @@ def escaped(cases: list[Case], *, namespaces: bool) -> dict[str, list[str]]:
 def test_the_hostile_snippets_are_contained() -> None:
     cases = read_cases(shared("hostile/snippets.jsonl"))
     assert len(cases) == 154
-    assert escaped(cases, namespaces=True) == {}
+    endless = [case for case in cases if case.statuses == {CodeStatus.TIMEOUT}]
+    assert len(endless) > 10
+    assert escaped(endless, namespaces=True, timeout_s=0.5) == {}
+    assert escaped([case for case in cases if case not in endless], namespaces=True) == {}
 
 
 def test_what_namespaces_would_hide_is_contained_without_them() -> None:
@@ -61,7 +64,8 @@ def test_the_bait_tells_what_was_done_to_it() -> None:
             pass
         Path(tokens["OUTSIDE"], "evil").touch()
         os.chmod(tokens["CANARY_FILE"], 0o600)
-        os.setpriority(os.PRIO_PROCESS, bait.victim.pid, 19)
+        bait.victim.kill()
+        bait.victim.wait(10)
         assert bait.touched() == ["changed: outside", "changed: canary", "changed: victim", "contacted: TCP listener"]
     finally:
         bait.close()
