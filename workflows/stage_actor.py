@@ -7,8 +7,10 @@ tried again, then row by row, and the row on which workers die is put aside.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,6 +35,7 @@ MAX_BATCH_ATTEMPTS = 2
 MAX_ROW_ATTEMPTS = 2
 ROW_TRIES = 3
 SETUP_ERROR = "_setup_error.json"
+END_S = 30
 
 
 class Reject(Exception):
@@ -52,10 +55,25 @@ class RowWorker(Protocol):
         ...
 
 
+def end_for_sure(seconds: int = END_S) -> None:
+    """Have the system end this process so long after Python's own end.
+
+    Ray's teardown of a worker can then wait for ever on a lock that it has destroyed (Publisher and its event loop), when a call
+    of the worker fails just then: the process would outlive its job with the engine's memory.
+    """
+
+    def set_alarm() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(seconds)
+
+    atexit.register(set_alarm)
+
+
 class StageActor:
     """The adapter between Ray Data and a plain worker; one instance in each actor of the pool."""
 
     def __init__(self, stage: Stage, run: Folder, handles: Handles, session: str, began: float) -> None:
+        end_for_sure()
         self._stage = stage
         self._run = run
         self._session = session

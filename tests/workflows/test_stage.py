@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -251,3 +253,19 @@ def test_a_run_directory_serves_one_job_at_a_time(tmp_path: Path) -> None:
         pass
     with locked(run):
         pass
+
+
+@pytest.mark.parametrize(("line", "status"), [("end_for_sure(1)", -signal.SIGALRM), ("end_for_sure(60)", None)])
+def test_a_worker_whose_libraries_never_let_it_go_is_ended(line: str, status: int | None) -> None:
+    stuck = "import ctypes; c = ctypes.CDLL(None); c.on_exit(c.pause, None)"  # waits for ever, after Python's end
+    code = f"from workflows.stage_actor import end_for_sure; {stuck}; {line}; print('end', flush=True)"
+    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"end\n"
+    try:
+        assert worker.wait(5) == status
+    except subprocess.TimeoutExpired:
+        assert status is None
+    finally:
+        worker.kill()
+        worker.wait()
