@@ -35,7 +35,7 @@ MAX_BATCH_ATTEMPTS = 2
 MAX_ROW_ATTEMPTS = 2
 ROW_TRIES = 3
 SETUP_ERROR = "_setup_error.json"
-END_S = 30
+TEARDOWN_S = 30
 
 
 class Reject(Exception):
@@ -55,11 +55,11 @@ class RowWorker(Protocol):
         ...
 
 
-def end_for_sure(seconds: int = END_S) -> None:
+def end_for_sure(seconds: int = TEARDOWN_S) -> None:
     """Have the system end this process so long after Python's own end.
 
     Ray's teardown of a worker can then wait for ever on a lock that it has destroyed (Publisher and its event loop), when a call
-    of the worker fails just then: the process would outlive its job with the engine's memory.
+    of the worker fails just then: the process would outlive its job, and keep its memory. Actors that are killed have no teardown.
     """
 
     def set_alarm() -> None:

@@ -244,7 +244,7 @@ class ForkServer:
 
 def _innermost(pid: int) -> int:
     """The fork server in its bubblewrap: the last of a chain, as long as there are no sessions."""
-    with contextlib.suppress(psutil.NoSuchProcess):  # dead already: noticed where it is used
+    with contextlib.suppress(psutil.Error):  # dead already, which is noticed where it is used, or hidden
         while children := psutil.Process(pid).children():
             pid = children[0].pid
     return pid

@@ -91,7 +91,7 @@ def rationales_benchmark(
         synthesize(run, settings, tracker, until="labels")
         measured = [_round(settings, engine, run, tracker, folder, number, num_sequential, delay_s) for number in range(rounds)]
         hit_rate = prefix_hit_rate(folder / "rationales_0")
-        num_critiques = len(list(read_rows(run, "rationales_0")))
+        num_critiques = len(read_rows(run, "rationales_0"))
     ours, bare, turns, delayed, sequential = (max(runs, key=lambda each: each.rate) for runs in zip(*measured, strict=True))
     return {
         "benchmark": "rationales",
