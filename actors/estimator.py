@@ -14,9 +14,9 @@ from pydantic import Field
 
 from actors.engine import Engine, Request, Sampling
 from actors.engine.base import derive_seed
-from actors.grader import Grader
+from actors.grading.grader import Grader
 from actors.policy import PolicyConfig
-from actors.section import Section
+from genprm.section import Section
 from genprm import monte_carlo
 from genprm.records import Counts, EstimatedSolution, Outcome, Solution
 from genprm.smoothing import Chain, Smoother, flat_prior

@@ -10,8 +10,8 @@ from pydantic import Field, field_validator
 
 from actors.engine import Completion, Engine, Request, Sampling, Turn
 from actors.engine.base import derive_seed
-from actors.grader import Grader
-from actors.section import Section
+from actors.grading.grader import Grader
+from genprm.section import Section
 from genprm.grading import Grade
 from genprm.records import Counts, Outcome, Path, Problem, Rollouts
 from genprm.steps import FIRST_STEP_PREFILL, join_steps, split_steps

@@ -8,10 +8,10 @@ from actors.code_executor import CodeRunner
 from actors.code_turns import CodeTurn, Ending, write_with_code
 from actors.engine import Engine, Request, Sampling, Turn
 from actors.engine.base import derive_seed
-from actors.section import Section
+from genprm.section import Section
 from genprm import rationale
 from genprm.consensus import majority_index
-from genprm.records import Critique, CritiqueOutcome, LabelledSolution, Segment, SegmentKind
+from genprm.records import Critique, CritiqueOutcome, Segment, SegmentKind, Solution
 
 
 class RationalizerConfig(Section):
@@ -39,7 +39,7 @@ class Rationalizer:
         self._config = config
         self._run_seed = run_seed
 
-    async def critique(self, solution: LabelledSolution) -> Critique:
+    async def critique(self, solution: Solution) -> Critique:
         turn, outcome, votes = await self.judge(solution.id, solution.problem, solution.steps)
         judged = majority_index(votes)
         if outcome is CritiqueOutcome.READ and judged is None:
@@ -50,8 +50,6 @@ class Rationalizer:
             problem=solution.problem,
             level=solution.level,
             steps=solution.steps,
-            labels_S=solution.labels_S,
-            first_error=solution.first_error,
             segments=turn.counted(self._engine),
             outcome=outcome,
             index_votes_V=votes,

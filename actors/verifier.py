@@ -12,7 +12,7 @@ from actors.code_executor import CodeResult, CodeRunner, CodeStatus
 from actors.code_turns import CodeTurn, Ending, write_with_code
 from actors.engine import Completion, Engine, Request, Sampling, Turn
 from actors.engine.base import derive_seed
-from actors.section import Section
+from genprm.section import Section
 from actors.together import together
 from genprm import rationale
 from genprm.records import BenchmarkSolution, JudgedSolution, SegmentKind, Vote

@@ -8,7 +8,7 @@ import sys
 
 from pydantic import Field
 
-from actors.section import Section
+from genprm.section import Section
 
 QUIET = {"PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}
 """A local Ray's workers inherit this from the driver, so that a job's output is its own."""

@@ -49,9 +49,12 @@ def message_of_pieces(role: str, pieces: Sequence[tuple[str, bool]]) -> Message:
     return Message(role=role, content=content, loss_spans=tuple(spans))
 
 
-def build_conversation(critique: Critique, *, direct: bool = False) -> Conversation:
-    """One user and one assistant turn per step, ending at the first error. NotConvertible if a paragraph lacks its parts."""
-    last = len(critique.steps) - 1 if critique.first_error == -1 else critique.first_error
+def build_conversation(critique: Critique, first_error: int, *, direct: bool = False) -> Conversation:
+    """One user and one assistant turn per step, ending at ``first_error`` (0-based, -1 for none).
+
+    NotConvertible if a paragraph lacks its parts.
+    """
+    last = len(critique.steps) - 1 if first_error == -1 else first_error
     by_paragraph: dict[int, rationale.ParagraphCritique] = {}
     for part in rationale.split_rationale(critique.segments):
         by_paragraph.setdefault(part.paragraph, part)
@@ -69,8 +72,8 @@ def build_conversation(critique: Critique, *, direct: bool = False) -> Conversat
         if code is None:
             raise NotConvertible("paragraph without code")
         messages.append(Message(role="user", content=users[index]))
-        messages.append(assistant_turn(index + 1, analysis, code, index != critique.first_error, direct=direct))
-    return Conversation(id=critique.id, problem_id=critique.problem_id, messages=tuple(messages), first_error=critique.first_error)
+        messages.append(assistant_turn(index + 1, analysis, code, index != first_error, direct=direct))
+    return Conversation(id=critique.id, problem_id=critique.problem_id, messages=tuple(messages), first_error=first_error)
 
 
 def _stripped(segments: Sequence[Segment]) -> list[Segment]:

@@ -1,20 +1,14 @@
 """Answer extraction and equivalence, with failures to judge kept apart from wrong answers.
 
-``grade`` compares in a separate process with a hard wall clock (`genprm.grading_process`), because symbolic comparison can
-hang in C and signals raise only on a main thread. ``compare`` is the bare comparison that runs there.
+``compare`` may take arbitrarily long for a hostile text: `actors.grading.grade` runs it in a process with a wall clock.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
 
 from genprm.records import Outcome
-
-if TYPE_CHECKING:
-    from genprm.grading_process import GradingPool
 
 LONGEST_ANSWER = 2_000
 """Characters; a longer "answer" is no answer and is not worth a parser's time."""
@@ -106,28 +100,3 @@ def compare(answer: str, reference: str) -> Outcome:
     if not parsed_answer or not parsed_reference:
         return Outcome.UNPARSABLE
     return Outcome.CORRECT if verify(parsed_reference, parsed_answer, timeout_seconds=None) else Outcome.INCORRECT
-
-
-@cache
-def default_pool() -> GradingPool:
-    """The pool that ``grade`` uses where none is given: one process, started at its first use."""
-    from genprm.grading_process import GradingPool
-
-    return GradingPool(num_processes=1)
-
-
-def grade(text: str, reference: str, *, pool: GradingPool | None = None, timeout_s: float = 5.0) -> Grade:
-    """Grade a solution's text against a reference answer.
-
-    Never raises for any ``text``. ``outcome`` is CORRECT, INCORRECT, UNPARSABLE (no answer, or none that can be read) or
-    TIMED_OUT (the comparison took over ``timeout_s`` seconds and was killed). Truncation is for the caller to know.
-    """
-    answer = extract_answer(text)
-    if answer is None:
-        return Grade(outcome=Outcome.UNPARSABLE, answer=None)
-    equal = plain_equality(answer, reference)
-    if equal is not None:
-        return Grade(outcome=Outcome.CORRECT if equal else Outcome.INCORRECT, answer=answer)
-    if pool is None:
-        pool = default_pool()
-    return Grade(outcome=pool.compare(answer, reference, timeout_s=timeout_s), answer=answer)

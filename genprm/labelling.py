@@ -1,4 +1,4 @@
-"""From the counts at a solution's states to its step labels and its first error: rows for `genprm.progress` and `genprm.smoothing`."""
+"""Step labels and first error of a solution: from the counts at its states (`genprm.progress`, `genprm.smoothing`), or as given."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from genprm import monte_carlo, progress
 from genprm.progress import LabelRule
-from genprm.records import EstimatedSolution, LabelledSolution, Outcome
+from genprm.records import EstimatedSolution, LabelledSolution, Outcome, Solution
 from genprm.smoothing import Chain, Smoother
 
 
@@ -41,5 +41,15 @@ def label_smoothed(solution: EstimatedSolution, smoother: Smoother) -> LabelledS
     )
 
 
-def _fields(solution: EstimatedSolution) -> dict[str, Any]:
-    return {name: getattr(solution, name) for name, _ in EstimatedSolution.FIELDS}
+def label_as_given(solution: Solution) -> LabelledSolution | None:
+    """The labels that came with the solution; None if there are none."""
+    labels = solution.given_labels_S
+    if labels is None:
+        return None
+    return LabelledSolution(
+        **_fields(solution), values_S=None, progress_S=None, labels_S=labels, first_error=progress.first_error(labels)
+    )
+
+
+def _fields(solution: Solution) -> dict[str, Any]:
+    return {name: getattr(solution, name) for name, _ in Solution.FIELDS}

@@ -219,30 +219,41 @@ _SOLUTION_FIELDS: Fields = (
     ("final_answer", pa.string()),
     ("outcome", pa.string()),
     ("problem_counts", _COUNTS_TYPE),
+    ("given_labels_S", _list(pa.int64())),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solution(Record):
-    """A kept solution: its steps (without markers), its own final answer, and the success counts of its problem."""
+    """A solution: its steps (without markers), its own final answer, and the success counts of its problem.
+
+    Solutions from files may lack some of it: ``answer`` is the problem's reference answer, without which there is no ``outcome`` and
+    nothing to estimate; ``problem_counts`` are None where the problem was not sampled. ``given_labels_S`` are labels that came with
+    the solution (1 a good step, 0 a bad one), None where there are none; after the first bad step they are 0 where the source says nothing.
+    """
 
     id: str
     problem_id: str
     problem: str
-    answer: str
+    answer: str | None
     level: str | None
     steps: tuple[str, ...]
     final_answer: str | None
-    outcome: Outcome
-    problem_counts: Counts
+    outcome: Outcome | None
+    problem_counts: Counts | None
+    given_labels_S: tuple[int, ...] | None = None
 
     FIELDS: ClassVar[Fields] = _SOLUTION_FIELDS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(self.steps))
-        object.__setattr__(self, "outcome", Outcome(self.outcome))
+        object.__setattr__(self, "outcome", None if self.outcome is None else Outcome(self.outcome))
         counts = self.problem_counts
-        object.__setattr__(self, "problem_counts", counts if isinstance(counts, Counts) else Counts(**counts))
+        object.__setattr__(self, "problem_counts", counts if counts is None or isinstance(counts, Counts) else Counts(**counts))
+        if self.given_labels_S is not None:
+            object.__setattr__(self, "given_labels_S", tuple(self.given_labels_S))
+            if len(self.given_labels_S) != len(self.steps):
+                raise ValueError(f"{self.id}: {len(self.given_labels_S)} given labels for {len(self.steps)} steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +292,7 @@ class EstimatedSolution(Solution):
 
 
 _LABEL_FIELDS = (
-    *EstimatedSolution.FIELDS,
+    *_SOLUTION_FIELDS,
     ("values_S", _list(pa.float64())),
     ("progress_S", _list(pa.float64())),
     ("labels_S", _list(pa.int64())),
@@ -306,14 +317,15 @@ class LearnedPrior(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledSolution(EstimatedSolution):
-    """An estimated solution with derived labels: 1 a good step, 0 a bad one; ``first_error`` is 0-based, -1 for none.
+class LabelledSolution(Solution):
+    """A solution with step labels: 1 a good step, 0 a bad one; ``first_error`` is 0-based, -1 for none.
 
-    ``sureness`` is the probability of ``first_error`` where a rule gives one.
+    ``values_S`` and ``progress_S`` are what the labels were derived from, None where they were given; ``sureness`` is the probability
+    of ``first_error`` where a rule gives one.
     """
 
-    values_S: tuple[float, ...]
-    progress_S: tuple[float, ...]
+    values_S: tuple[float, ...] | None
+    progress_S: tuple[float, ...] | None
     labels_S: tuple[int, ...]
     first_error: int
     sureness: float | None = None
@@ -323,6 +335,8 @@ class LabelledSolution(EstimatedSolution):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("values_S", "progress_S", "labels_S"):
+            if getattr(self, name) is None:
+                continue
             object.__setattr__(self, name, tuple(getattr(self, name)))
             if len(getattr(self, name)) != len(self.steps):
                 raise ValueError(f"{self.id}: {len(getattr(self, name))} entries in {name} for {len(self.steps)} steps")
@@ -330,7 +344,7 @@ class LabelledSolution(EstimatedSolution):
 
 @dataclass(frozen=True, kw_only=True)
 class Critique(Record):
-    """The rationale model's judgement of a labelled solution.
+    """The rationale model's judgement of a solution.
 
     ``segments`` are its whole turn; ``index_votes_V`` what each short continuation named (None: unreadable), 0-based with
     -1 for no error; ``judged_first_error`` their majority, None unless ``outcome`` is READ.
@@ -341,8 +355,6 @@ class Critique(Record):
     problem: str
     level: str | None
     steps: tuple[str, ...]
-    labels_S: tuple[int, ...]
-    first_error: int
     segments: tuple[Segment, ...]
     outcome: CritiqueOutcome
     index_votes_V: tuple[int | None, ...]
@@ -356,8 +368,6 @@ class Critique(Record):
         ("problem", pa.string()),
         ("level", pa.string()),
         ("steps", _list(pa.string())),
-        ("labels_S", _list(pa.int64())),
-        ("first_error", pa.int64()),
         ("segments", _list(_SEGMENT_TYPE)),
         ("outcome", pa.string()),
         ("index_votes_V", _list(pa.int64())),
@@ -367,7 +377,7 @@ class Critique(Record):
     )
 
     def __post_init__(self) -> None:
-        for name in ("steps", "labels_S", "index_votes_V"):
+        for name in ("steps", "index_votes_V"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "segments", _tuple(Segment, self.segments))
         object.__setattr__(self, "outcome", CritiqueOutcome(self.outcome))

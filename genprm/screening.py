@@ -11,6 +11,7 @@ import enum
 import itertools
 import re
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from genprm import rationale
 from genprm.rationale import ParagraphCritique, split_rationale
@@ -46,28 +47,39 @@ class Flaw(enum.StrEnum):
     """The same words over and over: sampling got stuck, and a model trained on it gets stuck more often."""
 
 
-def find_flaw(critique: Critique, tolerated: Collection[Flaw] = ()) -> Flaw | None:
-    """The first rule, in the order of `Flaw`, that the critique breaks in what training would use: up to the first error."""
-    last = len(critique.steps) if critique.first_error == -1 else critique.first_error + 1
+def find_flaw(critique: Critique, first_error: int, tolerated: Collection[Flaw] = ()) -> Flaw | None:
+    """The first rule, in the order of `Flaw`, that the critique breaks in what training would use: up to the first error.
+
+    ``first_error`` is the solution's label, on which estimate and judge agree: 0-based, -1 for none.
+    """
+    last = len(critique.steps) if first_error == -1 else first_error + 1
     paragraphs = split_rationale(critique.segments)
     while paragraphs and paragraphs[-1].paragraph > last:
         paragraphs.pop()
-    return next((flaw for flaw in Flaw if flaw not in tolerated and _RULES[flaw](critique, paragraphs)), None)
+    return next((flaw for flaw in Flaw if flaw not in tolerated and _RULES[flaw](_Judged(critique, first_error), paragraphs)), None)
 
 
 Paragraphs = Sequence[ParagraphCritique]
 
 
-def _out_of_order(_: Critique, paragraphs: Paragraphs) -> bool:
+@dataclass(frozen=True)
+class _Judged:
+    """What the rules look at beside the paragraphs."""
+
+    critique: Critique
+    first_error: int
+
+
+def _out_of_order(_: _Judged, paragraphs: Paragraphs) -> bool:
     return any(later.paragraph <= earlier.paragraph for earlier, later in itertools.pairwise(paragraphs))
 
 
-def _solved_anew(critique: Critique, paragraphs: Paragraphs) -> bool:
-    return any("\\boxed{" in _analysis(part) and "\\boxed" not in _step(critique, part.paragraph) for part in paragraphs)
+def _solved_anew(judged: _Judged, paragraphs: Paragraphs) -> bool:
+    return any("\\boxed{" in _analysis(part) and "\\boxed" not in _step(judged.critique, part.paragraph) for part in paragraphs)
 
 
-def _copied(critique: Critique, paragraphs: Paragraphs) -> bool:
-    source = set(_runs(_words("\n".join([critique.problem, *critique.steps])), COPY_WORDS))
+def _copied(judged: _Judged, paragraphs: Paragraphs) -> bool:
+    source = set(_runs(_words("\n".join([judged.critique.problem, *judged.critique.steps])), COPY_WORDS))
     return any(_is_copy(_words(_analysis(part)), source) for part in paragraphs)
 
 
@@ -81,7 +93,7 @@ def _is_copy(words: Sequence[str], source: set[tuple[str, ...]]) -> bool:
     return sum(copied) >= COPY_SHARE * len(words)
 
 
-def _silent_code(_: Critique, paragraphs: Paragraphs) -> bool:
+def _silent_code(_: _Judged, paragraphs: Paragraphs) -> bool:
     """A block may only define what the next one uses: it is a paragraph's last output that must be there."""
     nothing = rationale.code_output_block("")
     outputs = [[segment.text for segment in part.segments if segment.kind is SegmentKind.OUTPUT] for part in paragraphs]
@@ -97,20 +109,20 @@ _OWN_WORD = re.compile(
 )
 
 
-def _contradiction(critique: Critique, paragraphs: Paragraphs) -> bool:
+def _contradiction(judged: _Judged, paragraphs: Paragraphs) -> bool:
     """Only a sentence that says nothing else counts (*So the paragraph is wrong.*), in words and not in code, and the last of them;
     what follows the analysis counts before the analysis."""
     for part in paragraphs:
         text = _written(part.segments, code=False)
         said = [match for match in _OWN_WORD.finditer(text) if match["number"] in (None, str(part.paragraph))]
         said = [match for match in said if match.start() > text.find(rationale.ANALYZE_END)] or said
-        is_right = part.paragraph - 1 != critique.first_error
+        is_right = part.paragraph - 1 != judged.first_error
         if said and (said[-1]["right"] is not None) != is_right:
             return True
     return False
 
 
-def _loop(_: Critique, paragraphs: Paragraphs) -> bool:
+def _loop(_: _Judged, paragraphs: Paragraphs) -> bool:
     return any(_repeats(_words(_written(part.segments))) for part in paragraphs)
 
 
@@ -122,7 +134,7 @@ def _repeats(words: Sequence[str]) -> bool:
     return len(runs) - len(set(runs)) >= LOOP_SHARE * len(runs)
 
 
-_RULES: dict[Flaw, Callable[[Critique, Paragraphs], bool]] = {
+_RULES: dict[Flaw, Callable[[_Judged, Paragraphs], bool]] = {
     Flaw.OUT_OF_ORDER: _out_of_order,
     Flaw.SOLVED_ANEW: _solved_anew,
     Flaw.COPIED: _copied,

@@ -59,7 +59,7 @@ def rationales(config: Config, arguments: Namespace) -> Mapping[str, object]:
 
 def votes(_: Config, arguments: Namespace) -> Mapping[str, object]:
     from workflows.benchmarks.votes import votes_benchmark
-    from workflows.storage import Folder
+    from workflows.stage.folder import Folder
 
     return votes_benchmark(Folder(arguments.run), arguments.votes_at_a_time)
 
@@ -211,7 +211,7 @@ def main() -> int:
         return 0
 
     from jobs.config import load
-    from workflows.storage import Folder
+    from workflows.stage.folder import Folder
 
     changes = [TOY_PROBLEMS, *(change.format(**vars(arguments)) for change in benchmark.changes), *arguments.set, "tracking.uri=off"]
     status = 0

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobs.config import Config
-    from workflows.storage import Folder
-    from workflows.tracking import Tracker
+    from workflows.stage.folder import Folder
+    from workflows.stage.tracking import Tracker
 
 PRESETS = Path("jobs/presets")
 
@@ -49,9 +49,9 @@ def main(
 ) -> int:
     """Load the configuration, connect, run; returns the exit status: 2 for a user's mistake, 1 for a failure, 130 on Ctrl-C."""
     from jobs.config import load, resolved
-    from workflows.lock import locked
-    from workflows.storage import Folder
-    from workflows.tracking import Tracker
+    from workflows.stage.lock import locked
+    from workflows.stage.folder import Folder
+    from workflows.stage.tracking import Tracker
 
     run = Folder(run_folder(arguments))
     try:

@@ -16,17 +16,17 @@ from pydantic import ValidationError
 from actors.code_executor.config import ExecutorConfig
 from actors.engine.config import VllmEngineConfig
 from actors.estimator import EstimatorConfig, PaperEstimatorConfig
-from actors.grader import GradingConfig
+from actors.grading.grader import GradingConfig
 from actors.policy import PolicyConfig, RolloutConfig
 from actors.rationalizer import RationalizerConfig
-from actors.section import Section
-from actors.train_config import TrainConfig
+from genprm.section import Section
+from actors.training.config import TrainConfig
 from actors.verifier import VerifierConfig
 from cluster.session import RayConfig
-from workflows.problems import ProblemsConfig
+from workflows.inputs.problems import ProblemsConfig
 from workflows.sections import ConversationsConfig, DemoConfig, Engines, EvaluateConfig, LabelsConfig, Pools, SearchConfig
-from workflows.storage import Folder
-from workflows.tracking import TrackingConfig
+from workflows.stage.folder import Folder
+from workflows.stage.tracking import TrackingConfig
 
 
 class Config(Section):

@@ -13,8 +13,8 @@ from jobs import cli
 
 if TYPE_CHECKING:
     from jobs.config import Config
-    from workflows.storage import Folder
-    from workflows.tracking import Tracker
+    from workflows.stage.folder import Folder
+    from workflows.stage.tracking import Tracker
 
 PLAN = (
     "problems", "rollouts", "solutions", "estimates", "prior", "labels", "rationales", "conversations", "estimates_other", "train",
@@ -27,7 +27,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if not arguments.dry_run:
         from jobs.config import load
-        from workflows.storage import Folder
+        from workflows.stage.folder import Folder
 
         run = Folder(cli.run_folder(arguments))
         if run.exists("results.json"):
@@ -41,7 +41,7 @@ def main() -> int:
 
 def show_finished(config: Config, run: Folder) -> int:
     """A run that has its results is only shown, unless it was made with another configuration."""
-    from workflows.report import results_text
+    from workflows.demo.report import results_text
 
     results = run.read_json("results.json")
     if results["config"] != config.model_dump(mode="json"):
@@ -60,9 +60,9 @@ def execute(config: Config, run: Folder, tracker: Tracker) -> None:
     from genprm.toy import truth
     from jobs.settings import evaluation_settings, search_settings, synthesis_settings
     from workflows import evaluation, search
-    from workflows.parts import read_rows
-    from workflows.report import results_text, summary_rows, write_report
-    from workflows.stage import run_stage
+    from workflows.stage.parts import read_rows
+    from workflows.demo.report import results_text, summary_rows, write_report
+    from workflows.stage.running import run_stage
     from workflows.synthesis import consensus_agreement, estimates_stage, synthesize
     from workflows.training import train
 

@@ -10,8 +10,8 @@ from jobs import cli
 
 if TYPE_CHECKING:
     from jobs.config import Config
-    from workflows.storage import Folder
-    from workflows.tracking import Tracker
+    from workflows.stage.folder import Folder
+    from workflows.stage.tracking import Tracker
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         from jobs.settings import evaluation_settings
         from workflows.evaluation import evaluate, read_benchmark_stage, scores
-        from workflows.report import stage_table
+        from workflows.demo.report import stage_table
 
         settings = evaluation_settings(config)
         print(stage_table([read_benchmark_stage(run, config.evaluate, tracker), evaluate(run, settings, tracker)]))

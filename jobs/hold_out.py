@@ -17,7 +17,7 @@ def main() -> int:
 
     from pathlib import Path
 
-    from workflows.decontamination import FINGERPRINTS, HeldOut
+    from workflows.inputs.decontamination import FINGERPRINTS, HeldOut
 
     if not arguments.output.endswith(FINGERPRINTS):
         print(f"error: --output = {arguments.output!r}: its name must end in {FINGERPRINTS}", file=sys.stderr)

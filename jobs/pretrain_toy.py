@@ -32,7 +32,7 @@ def main() -> int:
             return 0
         output.mkdir(parents=True, exist_ok=True)
 
-        from workflows.toy_models import make
+        from workflows.demo.toy_models import make
 
         make(config, output)
     except ValueError as error:

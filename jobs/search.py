@@ -10,8 +10,8 @@ from jobs import cli
 
 if TYPE_CHECKING:
     from jobs.config import Config
-    from workflows.storage import Folder
-    from workflows.tracking import Tracker
+    from workflows.stage.folder import Folder
+    from workflows.stage.tracking import Tracker
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
 
     def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         from jobs.settings import search_settings
-        from workflows.report import stage_table
+        from workflows.demo.report import stage_table
         from workflows.search import scores, search
 
         print(stage_table(search(run, search_settings(config), tracker)))

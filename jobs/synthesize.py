@@ -9,8 +9,8 @@ from jobs import cli
 
 if TYPE_CHECKING:
     from jobs.config import Config
-    from workflows.storage import Folder
-    from workflows.tracking import Tracker
+    from workflows.stage.folder import Folder
+    from workflows.stage.tracking import Tracker
 
 STAGES = ("problems", "rollouts", "solutions", "estimates", "prior", "labels", "rationales", "conversations")
 
@@ -22,7 +22,7 @@ def main() -> int:
 
     def execute(config: Config, run: Folder, tracker: Tracker) -> None:
         from jobs.settings import synthesis_settings
-        from workflows.report import stage_table
+        from workflows.demo.report import stage_table
         from workflows.synthesis import synthesize
 
         summaries = synthesize(run, synthesis_settings(config), tracker, until=arguments.until)

@@ -9,8 +9,8 @@ from jobs import cli
 
 if TYPE_CHECKING:
     from jobs.config import Config
-    from workflows.storage import Folder
-    from workflows.tracking import Tracker
+    from workflows.stage.folder import Folder
+    from workflows.stage.tracking import Tracker
 
 
 def main() -> int:
@@ -18,8 +18,8 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def execute(config: Config, run: Folder, tracker: Tracker) -> None:
-        from workflows.parts import DONE
-        from workflows.report import stage_table
+        from workflows.stage.parts import DONE
+        from workflows.demo.report import stage_table
         from workflows.training import export_folder, train
 
         if not (run / "conversations").exists(DONE):

@@ -13,15 +13,15 @@ from actors.remote import Handles, Services
 from actors.verifier import Verifier, VerifierConfig
 from genprm.processbench import ProcessBenchScore, score
 from genprm.records import BenchmarkSolution, JudgedSolution
-from workflows.data_files import file_fingerprint
+from workflows.inputs.files import file_fingerprint
 from workflows.identity import dump, engine_identity, executor_identity
-from workflows.parts import StageSummary, read_rejects, read_rows
-from workflows.pool import Pool
-from workflows.problems import read_benchmark
+from workflows.stage.parts import StageSummary, read_rejects, read_rows
+from workflows.stage.pool import Pool
+from workflows.inputs.problems import read_benchmark
 from workflows.sections import EvaluateConfig
-from workflows.stage import Stage, run_stage, run_table_stage
-from workflows.storage import Folder
-from workflows.tracking import Tracker
+from workflows.stage.running import Stage, run_stage, run_table_stage
+from workflows.stage.folder import Folder
+from workflows.stage.tracking import Tracker
 
 BENCHMARK = "benchmark"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from actors.code_executor.config import ExecutorConfig
 from actors.engine.config import EngineConfig, VllmEngineConfig
-from actors.grader import GradingConfig
+from actors.grading.grader import GradingConfig
 from actors.models import local_model
-from actors.section import Section
+from genprm.section import Section
 
 HASHED_BYTES = 1 << 24
 EXECUTOR_IDENTITY = {

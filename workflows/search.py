@@ -10,7 +10,7 @@ from typing import Any
 
 from actors.code_executor import ExecutorConfig
 from actors.engine import EngineConfig, EngineDied, EngineError, open_engine
-from actors.grader import Grader, GradingConfig
+from actors.grading.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, Sample
 from actors.remote import Handles, Services
 from actors.verifier import Verifier, VerifierConfig
@@ -18,14 +18,14 @@ from genprm.rationale import read_analysis
 from genprm.records import BenchmarkSolution, Candidate, JudgedSolution, Outcome, Problem, SearchResult
 from genprm.reward import RIGHT_FROM, majority_answer, solution_score
 from workflows.identity import dump, engine_identity, executor_identity, grading_identity
-from workflows.parts import StageSummary, read_rejects, read_rows
-from workflows.pool import Pool
-from workflows.problems import ProblemsConfig
+from workflows.stage.parts import StageSummary, read_rejects, read_rows
+from workflows.stage.pool import Pool
+from workflows.inputs.problems import ProblemsConfig
 from workflows.sections import SearchConfig
-from workflows.stage import Stage, run_stage
-from workflows.storage import Folder
+from workflows.stage.running import Stage, run_stage
+from workflows.stage.folder import Folder
 from workflows.synthesis import read_problems_stage
-from workflows.tracking import Tracker
+from workflows.stage.tracking import Tracker
 
 PROBLEMS = "search_problems"
 STAGE = "search"

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from actors.engine.config import EngineConfig
 from actors.estimator import EstimatorConfig
-from actors.section import Section
+from genprm.section import Section
 from genprm.reward import Aggregate
 from genprm.screening import Flaw
-from workflows.pool import Pool
+from workflows.stage.pool import Pool
 
 
 class Engines(Section):

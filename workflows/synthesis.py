@@ -28,13 +28,13 @@ from genprm.records import (
     Solution,
 )
 from genprm.smoothing import Chain
-from workflows.data_files import file_fingerprint
+from workflows.inputs.files import file_fingerprint
 from workflows.identity import dump, engine_identity, executor_identity, grading_identity
-from workflows.parts import DONE, RejectedRow, StageSummary, read_rows
-from workflows.problems import ProblemsConfig, read_problems
+from workflows.stage.parts import DONE, RejectedRow, StageSummary, read_rows
+from workflows.inputs.problems import ProblemsConfig, read_problems
 from workflows.sections import SynthesisStage
-from workflows.stage import Stage, check_resources, run_stage, run_table_stage
-from workflows.storage import Folder
+from workflows.stage.running import Stage, check_resources, run_stage, run_table_stage
+from workflows.stage.folder import Folder
 from workflows.synthesis_workers import (
     ConversationWorker,
     EstimateWorker,
@@ -44,7 +44,7 @@ from workflows.synthesis_workers import (
     SolutionWorker,
     SynthesisSettings,
 )
-from workflows.tracking import Tracker
+from workflows.stage.tracking import Tracker
 
 STAGES: tuple[SynthesisStage, ...] = get_args(SynthesisStage)
 

@@ -9,7 +9,7 @@ from typing import Any
 from actors.code_executor import CodeRunner, ExecutorConfig
 from actors.engine import Engine, open_engine
 from actors.estimator import EngineCompleter, Estimator, EstimatorConfig, OtherSteps
-from actors.grader import Grader, GradingConfig
+from actors.grading.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, RolloutConfig
 from actors.rationalizer import Rationalizer, RationalizerConfig
 from actors.remote import Handles
@@ -31,11 +31,11 @@ from genprm.records import (
 )
 from genprm.screening import find_flaw
 from genprm.smoothing import Smoother
-from workflows.parts import read_rows
-from workflows.problems import ProblemsConfig
+from workflows.stage.parts import read_rows
+from workflows.inputs.problems import ProblemsConfig
 from workflows.sections import ConversationsConfig, Engines, LabelsConfig, Pools
-from workflows.stage_actor import Reject
-from workflows.storage import Folder
+from workflows.stage.actor import Reject
+from workflows.stage.folder import Folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,18 +14,18 @@ from ray.exceptions import RayError
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from actors.train_config import TrainConfig
+from actors.training.config import TrainConfig
 from cluster import interrupts
 from cluster.plan import Demand, shortfall
 from genprm.records import Conversation, Record
-from workflows import parts
+from workflows.stage import parts
 from workflows.identity import weights_fingerprint
-from workflows.parts import PartAccount, RejectedRow, StageSummary
-from workflows.stage import SetupFailed
-from workflows.stage_actor import SETUP_ERROR
-from workflows.stage_record import StageFailed, announce_finished, check_plan, finish
-from workflows.storage import Folder
-from workflows.tracking import Tracker
+from workflows.stage.parts import PartAccount, RejectedRow, StageSummary
+from workflows.stage.running import SetupFailed
+from workflows.stage.actor import SETUP_ERROR
+from workflows.stage.record import StageFailed, announce_finished, check_plan, finish
+from workflows.stage.folder import Folder
+from workflows.stage.tracking import Tracker
 
 STAGE = "train"
 SAY_EVERY_S = 5.0
@@ -156,7 +156,7 @@ def _train_in_worker(settings: dict[str, Any]) -> None:
     conversations = sorted((Conversation.of(row) for row in rows), key=lambda conversation: conversation.id)
     device = ray.train.torch.get_device()
     try:
-        from actors.trainer import Trainer
+        from actors.training.trainer import Trainer
 
         trainer = Trainer(config, conversations, device=device)
     except Exception as error:

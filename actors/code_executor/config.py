@@ -6,7 +6,7 @@ import enum
 
 from pydantic import Field
 
-from actors.section import Section
+from genprm.section import Section
 
 
 class Tier(enum.StrEnum):

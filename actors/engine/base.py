@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pydantic import Field
 
-from actors.section import Section
+from genprm.section import Section
 
 
 class EngineError(RuntimeError):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from actors.section import Section
+from genprm.section import Section
 
 
 class VllmEngineConfig(Section):

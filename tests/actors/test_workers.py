@@ -12,7 +12,7 @@ import pytest
 from actors.engine import Completion, Finish, Request
 from actors.engine.scripted_engine import ScriptedEngine
 from actors.estimator import EngineCompleter, Estimator, OtherSteps, PaperEstimatorConfig, ThriftyEstimatorConfig
-from actors.grader import Grader, GradingConfig
+from actors.grading.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, RolloutConfig
 from actors.rationalizer import Rationalizer, RationalizerConfig
 from genprm import rationale

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genprm.grading import extract_answer, extract_boxed, grade
-from genprm.grading_process import GradingPool
+from actors.grading import grade
+from genprm.grading import extract_answer, extract_boxed
+from actors.grading.pool import GradingPool
 from genprm.records import Outcome
 from tests.shared_data import shared
 

@@ -4,7 +4,7 @@ import pytest
 
 from actors.estimator import PaperEstimatorConfig
 from jobs.config import load, resolved
-from workflows.storage import Folder
+from workflows.stage.folder import Folder
 
 PRESETS = sorted(set(Path("jobs/presets").glob("*.toml")) - {Path("jobs/presets/pretrain_toy.toml")})
 RUN = Folder("/nowhere/run")

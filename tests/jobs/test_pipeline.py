@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from tests.shared_data import shared
-from workflows import parts
-from workflows.storage import Folder
+from workflows.stage import parts
+from workflows.stage.folder import Folder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPTED = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.workflows.scripted_loop import loop
-from workflows.storage import Folder
+from workflows.stage.folder import Folder
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ import psutil
 from jobs.config import Config, load
 from jobs.settings import evaluation_settings, search_settings, synthesis_settings
 from workflows import evaluation, parts, search, training
-from workflows.storage import Folder
+from workflows.stage.folder import Folder
 from workflows.synthesis import synthesize
-from workflows.tracking import Tracker, TrackingConfig
+from workflows.stage.tracking import Tracker, TrackingConfig
 
 NUM_PROBLEMS = 24
 

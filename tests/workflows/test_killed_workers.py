@@ -9,7 +9,7 @@ import pytest
 
 from tests.workflows.scripted_loop import NUM_PROBLEMS, loop, rows
 from workflows import evaluation, parts, search
-from workflows.storage import Folder
+from workflows.stage.folder import Folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

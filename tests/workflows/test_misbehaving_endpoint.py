@@ -21,9 +21,9 @@ from jobs.settings import evaluation_settings, synthesis_settings
 from tests.actors.scripts import everyone, say
 from tests.workflows.scripted_loop import configuration
 from workflows import evaluation, parts
-from workflows.storage import Folder
+from workflows.stage.folder import Folder
 from workflows.synthesis import synthesize
-from workflows.tracking import Tracker, TrackingConfig
+from workflows.stage.tracking import Tracker, TrackingConfig
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -9,12 +9,12 @@ from actors.engine.base import derive_seed
 from genprm.records import Problem
 from genprm.steps import FIRST_STEP_PREFILL
 from workflows.benchmarks.bare_engine import compared, serve_bare, vllm_of
-from workflows.parts import read_rows
-from workflows.stage import run_stage
-from workflows.storage import Folder
+from workflows.stage.parts import read_rows
+from workflows.stage.running import run_stage
+from workflows.stage.folder import Folder
 from workflows.synthesis import read_problems_stage, stages
 from workflows.synthesis_workers import SynthesisSettings
-from workflows.tracking import Tracker, TrackingConfig
+from workflows.stage.tracking import Tracker, TrackingConfig
 
 
 def engine_benchmark(settings: SynthesisSettings) -> dict[str, object]:

@@ -12,11 +12,11 @@ from actors.engine import Engine, VllmEngineConfig
 from actors.remote import Handles
 from workflows.benchmarks.bare_engine import compared, serve_bare, vllm_of
 from workflows.benchmarks.recorded import RecordingEngine, asked, prefix_hit_rate
-from workflows.stage import run_stage
-from workflows.storage import Folder
+from workflows.stage.running import run_stage
+from workflows.stage.folder import Folder
 from workflows.synthesis import estimates_stage, synthesize
 from workflows.synthesis_workers import EstimateWorker, SynthesisSettings
-from workflows.tracking import Tracker, TrackingConfig
+from workflows.stage.tracking import Tracker, TrackingConfig
 
 
 def estimates_benchmark(settings: SynthesisSettings) -> dict[str, object]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine import Completion, Finish
-from actors.grader import Grader, GradingConfig
+from actors.grading.grader import Grader, GradingConfig
 from genprm.grading import compare, extract_answer
 from genprm.records import Outcome
 

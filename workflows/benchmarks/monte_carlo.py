@@ -21,8 +21,8 @@ from actors.estimator import Estimator, EstimatorConfig, PaperEstimatorConfig, T
 from genprm import monte_carlo, progress
 from genprm.records import Counts, EstimatedSolution, Outcome, Solution
 from genprm.smoothing import Chain, Smoother, fit
-from genprm.toy.truth import true_first_error
-from workflows.report import text_table
+from workflows.demo.oracle_tables import true_first_error
+from workflows.demo.report import text_table
 
 TRUE_VALUES = Path(__file__).parents[2] / "genprm" / "toy" / "data" / "true_values.parquet"
 EPSILON = 0.8

@@ -26,12 +26,12 @@ from genprm.records import Critique, LabelledSolution
 from workflows.benchmarks.bare_engine import converse_bare, serve_bare, vllm_of
 from workflows.benchmarks.deeper import deepen
 from workflows.benchmarks.recorded import RecordingEngine, asked, prefix_hit_rate
-from workflows.parts import read_rows
-from workflows.stage import run_stage
-from workflows.storage import Folder
+from workflows.stage.parts import read_rows
+from workflows.stage.running import run_stage
+from workflows.stage.folder import Folder
 from workflows.synthesis import stages, synthesize
 from workflows.synthesis_workers import RationaleWorker, SynthesisSettings
-from workflows.tracking import Tracker, TrackingConfig
+from workflows.stage.tracking import Tracker, TrackingConfig
 
 if TYPE_CHECKING:
     from actors.engine.vllm_engine import VllmEngine

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from genprm.records import JudgedSolution, SegmentKind, Vote
 from genprm.reward import mean_is_right, sureness
-from workflows import parts
-from workflows.parts import read_rows
-from workflows.storage import Folder
+from workflows.stage import parts
+from workflows.stage.parts import read_rows
+from workflows.stage.folder import Folder
 
 SURE = (1.0, 0.99, 0.95, 0.9)
 

@@ -1,0 +1,99 @@
+"""The trainer on a real DeepSpeed, alone in its group, on the base model that ships."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from actors.training.config import TrainConfig
+from actors.training.trainer import IGNORED, Trainer, batch_indices
+from genprm.records import Conversation, Message, Span
+
+CONFIG = TrainConfig(
+    base_model="genprm/toy/models/base", num_workers=1, num_gpus=0, zero_stage=2, precision="float32", epochs=2, batch_size=4,
+    micro_batch_size=2, learning_rate=1e-3, max_length=256,
+)  # fmt: skip
+
+
+def conversation(index: int) -> Conversation:
+    answer = f"{index} is [Code Output] right"
+    return Conversation(
+        id=f"c{index}",
+        problem_id=f"p{index}",
+        first_error=-1,
+        messages=(
+            Message(role="user", content=f"{index} plus 1"),
+            Message(role="assistant", content=answer, loss_spans=(Span(start=0, end=5), Span(start=18, end=len(answer)))),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    os.environ |= {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": "0"}
+    store = tmp_path_factory.mktemp("group") / "store"
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def trainer(config: TrainConfig = CONFIG) -> Trainer:
+    return Trainer(config, [conversation(index) for index in range(10)], device=torch.device("cpu"))
+
+
+def test_each_epoch_is_a_permutation_cut_into_batches() -> None:
+    batches = batch_indices(num_rows=10, batch_size=4, epochs=2, seed=1)
+    assert [len(batch) for batch in batches] == [4, 4, 2, 4, 4, 2]
+    for epoch in (batches[:3], batches[3:]):
+        assert sorted(row for batch in epoch for row in batch) == list(range(10))
+    assert batches[:3] != batches[3:]
+    assert batches == batch_indices(num_rows=10, batch_size=4, epochs=2, seed=1)
+    assert batches != batch_indices(num_rows=10, batch_size=4, epochs=2, seed=2)
+
+
+def test_only_the_spans_that_carry_loss_are_targets(group: None) -> None:
+    one = trainer()
+    _, targets = next(iter(one._micro_batches([0, 1])))
+    wanted = [one.tokenizer.decode([token for token in row.tolist() if token != IGNORED]) for row in targets]
+    assert [text.replace("<|im_end|>", "") for text in wanted] == ["0 is  right", "1 is  right"]
+
+
+def test_training_resumed_from_a_checkpoint_takes_the_same_steps(group: None, tmp_path: Path) -> None:
+    whole = list(trainer().train())
+    assert [step["step"] for step in whole] == [1, 2, 3, 4, 5, 6]
+    assert whole[-1]["loss"] < whole[0]["loss"] / 2
+
+    broken = trainer()
+    steps = broken.train()
+    begun = [next(steps) for _ in range(3)]
+    broken.save_checkpoint(tmp_path / "checkpoints")
+    resumed = trainer()
+    assert resumed.load_checkpoint(tmp_path / "checkpoints")
+    rest = list(resumed.train())
+    assert [step["step"] for step in rest] == [4, 5, 6]
+    assert [step["loss"] for step in begun + rest] == pytest.approx([step["loss"] for step in whole], rel=1e-4)
+    assert not trainer().load_checkpoint(tmp_path / "nowhere")
+
+
+def test_the_export_is_the_trained_model_in_hugging_face_format(group: None, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    one = trainer(CONFIG.model_copy(update={"zero_stage": 3, "epochs": 1}))
+    list(one.train())
+    one.export(tmp_path / "export")
+    one.export(tmp_path / "export")  # a run that was killed after its export does it again
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "export", dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(CONFIG.base_model, dtype=torch.float32)
+    moved = [float((new - old).abs().max()) for new, old in zip(exported.state_dict().values(), base.state_dict().values(), strict=True)]
+    assert all(0 < change < 0.05 for change in moved)
+    assert AutoTokenizer.from_pretrained(tmp_path / "export").chat_template == one.tokenizer.chat_template
+
+
+def test_conversations_that_are_all_too_long_are_the_users_to_mend(group: None) -> None:
+    with pytest.raises(ValueError, match=r"train\.max_length = 16: none of the 10 conversations"):
+        trainer(CONFIG.model_copy(update={"max_length": 16}))

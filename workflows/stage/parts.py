@@ -1,0 +1,253 @@
+"""What a stage leaves in its folder: Parquet parts with their own accounts, and the records around them.
+
+- ``part-<keys>.parquet``: the output rows of one batch of input rows. Its metadata names the input keys that it finishes,
+  so a part is both data and checkpoint: it is there whole or not at all.
+- ``_plan.json``: configuration and inputs, written first. A later run must have the same, or is refused.
+- ``_stage.json``: the same with the totals, written last. A stage that has it is finished.
+- ``_attempts/``: blocks and rows in flight, and how often they were lost with their worker, until the stage is finished.
+- ``<run>/rejects/<stage>-<keys>.parquet``: rows put aside, written before the part that counts them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workflows.stage.folder import Folder
+
+PLAN = "_plan.json"
+DONE = "_stage.json"
+ATTEMPTS = "_attempts"
+_ACCOUNT_KEY = b"genprm.account"
+
+REJECT_SCHEMA = pa.schema([("stage", pa.string()), ("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectedRow:
+    id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartAccount:
+    """What a part stands for: ``keys[i]`` is an input row that made ``rows_per_key[i]`` of its rows;
+    ``rejected`` gives the reason of each one that was put aside.
+
+    ``session`` is the run of the job that wrote it; ``began`` when that session's stage began, ``ready`` when the worker was
+    built, ``committed`` when the part was written, all in seconds since the epoch.
+    """
+
+    keys: list[str]
+    rows_per_key: list[int]
+    rejected: dict[str, str] = field(default_factory=dict)
+    tokens: int = 0
+    session: str = ""
+    began: float = 0.0
+    ready: float = 0.0
+    committed: float = 0.0
+
+
+def part_name(keys: Sequence[str]) -> str:
+    digest = hashlib.sha256("\n".join(sorted(keys)).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"part-{digest[:20]}.parquet"
+
+
+def write_part(
+    run: Folder,
+    stage: str,
+    rows: Sequence[Mapping[str, Any]],
+    schema: pa.Schema,
+    account: PartAccount,
+    rejects: Sequence[RejectedRow],
+) -> None:
+    name = part_name(account.keys)
+    if rejects:
+        table = pa.Table.from_pylist([{"stage": stage, **asdict(reject)} for reject in rejects], schema=REJECT_SCHEMA)
+        (run / "rejects").write_bytes(f"{stage}-{name.removeprefix('part-')}", _parquet(table))
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    (run / stage).write_bytes(name, _parquet(table.replace_schema_metadata({_ACCOUNT_KEY: json.dumps(asdict(account))})))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def part_names(run: Folder, stage: str) -> list[str]:
+    return (run / stage).names(prefix="part-", suffix=".parquet")
+
+
+def read_accounts(run: Folder, stage: str) -> dict[str, PartAccount]:
+    """The account of every committed part, by name."""
+    folder = run / stage
+    names = part_names(run, stage)
+
+    def read(name: str) -> PartAccount:
+        metadata = pq.read_schema(pa.BufferReader(folder.read_bytes(name))).metadata
+        return PartAccount(**json.loads(metadata[_ACCOUNT_KEY]))
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return dict(zip(names, pool.map(read, names), strict=True))
+
+
+def read_rows(run: Folder, stage: str) -> list[dict[str, Any]]:
+    """All rows of a stage, in the order of its parts' names; for summaries, tests and small stages."""
+    rows: list[dict[str, Any]] = []
+    for name in part_names(run, stage):
+        rows.extend(_read_part(run, stage, name).to_pylist())
+    return rows
+
+
+def _read_part(run: Folder, stage: str, name: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader((run / stage).read_bytes(name)), partitioning=None)
+
+
+def read_rejects(run: Folder, stage: str) -> list[dict[str, Any]]:
+    """The rows put aside, each once: those of committed parts."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name in part_names(run, stage):
+        file = f"{stage}-{name.removeprefix('part-')}"
+        if (run / "rejects").exists(file):
+            rows |= {row["id"]: row for row in _read_part(run, "rejects", file).to_pylist()}
+    return list(rows.values())
+
+
+FAILURES = ("engine error", "executor or engine lost", "error: ")
+"""How the reasons of rows begin that failed for no fault of their own."""
+
+
+def all_failed(run: Folder, stage: str) -> bool:
+    """Whether there are rows and every one was put aside because of a failure: a wrong key, a server that is down, a bug."""
+    accounts = read_accounts(run, stage).values()
+    num_failed = sum(reason.startswith(FAILURES) for account in accounts for reason in account.rejected.values())
+    return 0 < num_failed == sum(len(account.keys) for account in accounts)
+
+
+def drop_orphans(run: Folder, stage: str) -> None:
+    """Delete the rejects of parts that were never committed, because their worker died between the two."""
+    committed = {f"{stage}-{name.removeprefix('part-')}" for name in part_names(run, stage)}
+    for name in (run / "rejects").names(prefix=f"{stage}-", suffix=".parquet"):
+        if re.fullmatch(rf"{re.escape(stage)}-[0-9a-f]{{20}}\.parquet", name) and name not in committed:
+            (run / "rejects").delete(name)
+
+
+def drop_repeated_keys(run: Folder, stage: str) -> dict[str, PartAccount]:
+    """The accounts, after any input row that two parts finished is left in one of them only.
+
+    That happens only where Ray made a lost block anew in other bounds after a node died.
+    """
+    accounts = read_accounts(run, stage)
+    seen: set[str] = set()
+    for name in sorted(accounts, key=lambda part: (accounts[part].committed, part)):
+        account = accounts[name]
+        repeated = seen.intersection(account.keys)
+        seen.update(account.keys)
+        if repeated:
+            accounts[name] = _without_keys(run, stage, name, account, repeated)
+    return accounts
+
+
+def _without_keys(run: Folder, stage: str, name: str, account: PartAccount, repeated: set[str]) -> PartAccount:
+    table = _read_part(run, stage, name)
+    keep: list[bool] = []
+    for key, count in zip(account.keys, account.rows_per_key, strict=True):
+        keep.extend([key not in repeated] * count)
+    pairs = [(key, n) for key, n in zip(account.keys, account.rows_per_key, strict=True) if key not in repeated]
+    changes: dict[str, Any] = {
+        "keys": [key for key, _ in pairs],
+        "rows_per_key": [n for _, n in pairs],
+        "rejected": {key: reason for key, reason in account.rejected.items() if key not in repeated},
+    }
+    remaining = PartAccount(**{**asdict(account), **changes})
+    table = table.filter(pa.array(keep, type=pa.bool_()))
+    (run / stage).write_bytes(name, _parquet(table.replace_schema_metadata({_ACCOUNT_KEY: json.dumps(asdict(remaining))})))
+    return remaining
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSummary:
+    """Totals of a finished stage. ``seconds`` counts every session's own work, up to its last committed part;
+    ``work_seconds`` the same without the time until the first worker was ready (engine start). ``rows_repeated`` rows were in flight
+    when a worker or the driver died and were made again, ``tokens_repeated`` tokens of theirs at most twice."""
+
+    stage: str
+    rows_in: int
+    rows_out: int
+    rejects: dict[str, int]
+    tokens: int
+    seconds: float
+    work_seconds: float
+    rows_repeated: int
+    tokens_repeated: int
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.work_seconds if self.work_seconds else 0.0
+
+
+def summarize(run: Folder, stage: str, accounts: Mapping[str, PartAccount], rows_in: int) -> StageSummary:
+    rejects: Counter[str] = Counter()
+    spans: dict[str, tuple[float, float, float]] = {}
+    for account in accounts.values():
+        rejects.update(account.rejected.values())
+        own = (account.began, account.ready or account.began, account.committed)
+        began, ready, committed = spans.get(account.session, own)
+        spans[account.session] = (min(began, own[0]), min(ready, own[1]), max(committed, own[2]))
+    rows_repeated, tokens_repeated = _repeated(run, stage, accounts)
+    return StageSummary(
+        stage=stage,
+        rows_in=rows_in,
+        rows_out=sum(sum(account.rows_per_key) for account in accounts.values()),
+        rejects=dict(rejects),
+        tokens=sum(account.tokens for account in accounts.values()),
+        seconds=sum(committed - began for began, _, committed in spans.values()),
+        work_seconds=sum(committed - ready for _, ready, committed in spans.values()),
+        rows_repeated=rows_repeated,
+        tokens_repeated=tokens_repeated,
+    )
+
+
+def _repeated(run: Folder, stage: str, accounts: Mapping[str, PartAccount]) -> tuple[int, int]:
+    """Rows that were lost with a worker or the driver, and the tokens that they have now that they are made again.
+
+    A row's own attempts are part of its block's: what is not committed with the block is made again.
+    """
+    folder = run / stage / ATTEMPTS
+    lost: Counter[str] = Counter()
+    for file in folder.names(suffix=".json"):  # not what a worker left that was killed while it wrote
+        if "-row-" in file:
+            continue
+        attempt = folder.read_json(file)
+        for key in attempt["keys"]:
+            lost[key] += attempt["count"]
+    tokens = 0
+    for name, account in accounts.items():
+        if lost.keys().isdisjoint(account.keys):
+            continue
+        rows = iter(_read_part(run, stage, name).to_pylist())
+        for key, number in zip(account.keys, account.rows_per_key, strict=True):
+            tokens += lost[key] * sum(row.get("num_tokens") or 0 for row in itertools.islice(rows, number))
+    return lost.total(), tokens
+
+
+def contents_fingerprint(run: Folder, stage: str) -> str:
+    """Of the rows alone: how they are spread over parts, and when they were made, does not matter."""
+    rows = [json.dumps(row, sort_keys=True).encode() for row in read_rows(run, stage)]
+    digest = hashlib.sha256()
+    for row in sorted(hashlib.sha256(row).digest() for row in rows):
+        digest.update(row)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,18 @@
+"""How many workers a stage has and how much each keeps in flight."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from genprm.section import Section
+
+
+class Pool(Section):
+    """``num_workers`` actors with ``rows_in_flight`` rows each, committed in blocks of ``block_rows``.
+
+    A block is what can be lost when a worker is killed; more rows in flight keep an engine fuller.
+    """
+
+    num_workers: int = Field(default=1, ge=1)
+    block_rows: int = Field(default=8, ge=1)
+    rows_in_flight: int = Field(default=64, ge=1)
