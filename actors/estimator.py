@@ -7,7 +7,8 @@ most about the first error, as `genprm.smoothing` judges it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
@@ -15,10 +16,10 @@ from pydantic import Field
 from actors.engine import Engine, Request, Sampling
 from actors.engine.base import derive_seed
 from actors.grading.grader import Grader
-from actors.policy import PolicyConfig
-from genprm.section import Section
+from actors.policy import pose
 from genprm import monte_carlo
 from genprm.records import Counts, EstimatedSolution, Outcome, Solution
+from genprm.section import Placement, Section
 from genprm.smoothing import Chain, Smoother, flat_prior
 from genprm.steps import prefix_after
 
@@ -26,7 +27,8 @@ from genprm.steps import prefix_after
 class PaperEstimatorConfig(Section):
     """Eq. 9: ``hard``, ``middle`` and ``easy`` completions a state; ``start`` for MC(s_1), which decides between them.
 
-    ``top_up`` is an earlier run's directory: its counts are kept, and only what is missing is sampled.
+    ``top_up`` is an earlier run with estimates of the same solutions, as ``RUN`` or ``RUN:STAGE``: its counts are kept, and only what is
+    missing is sampled.
     """
 
     type: Literal["paper"] = "paper"
@@ -35,7 +37,7 @@ class PaperEstimatorConfig(Section):
     middle: int = Field(default=64, ge=1)
     easy: int = Field(default=32, ge=1)
     sampling: Sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=2048)
-    top_up: str | None = None
+    top_up: Placement[str | None] = None
 
 
 class ThriftyEstimatorConfig(Section):
@@ -53,14 +55,18 @@ class ThriftyEstimatorConfig(Section):
     sureness: float = Field(default=0.9, gt=0, le=1)
     epsilon: float = 0.8
     sampling: Sampling = Sampling(temperature=0.7, top_p=1.0, max_tokens=2048)
-    top_up: str | None = None
+    top_up: Placement[str | None] = None
 
 
 EstimatorConfig = Annotated[PaperEstimatorConfig | ThriftyEstimatorConfig, Field(discriminator="type")]
 
 
-class OtherSteps(ValueError):
-    """The counts to be topped up belong to another solution."""
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Counts of an earlier run, to go on from: at the bare problem, and after each step."""
+
+    start: Counts
+    steps_S: tuple[Counts, ...]
 
 
 class Completer(Protocol):
@@ -77,22 +83,23 @@ class EngineCompleter:
     The completions depend on (run seed, row id, state, index) only.
     """
 
-    def __init__(self, *, engine: Engine, grader: Grader, prompts: PolicyConfig, sampling: Sampling, run_seed: int) -> None:
+    def __init__(self, *, engine: Engine, grader: Grader, prompt: str, sampling: Sampling, run_seed: int) -> None:
         self._engine = engine
         self._grader = grader
-        self._prompts = prompts
+        self._prompt = prompt
         self._sampling = sampling
         self._run_seed = run_seed
 
     async def complete(self, solution: Solution, state: int, number: int, *, row_id: str, index: int) -> tuple[Counts, int]:
         request = Request(
-            turns=(self._prompts.ask(solution.problem),),
+            turns=(pose(self._prompt, solution.problem),),
             prefix=prefix_after(solution.steps[:state]),
             sampling=self._sampling,
             seed=derive_seed(self._run_seed, row_id, f"state {state}" if state else "start", index),
             n=number,
         )
         completions = await self._engine.generate(request)
+        assert solution.answer is not None
         grades = await self._grader.grade_all(completions, solution.answer)
         counts = Counts.of_outcomes([grade.outcome for grade in grades])
         return counts, sum(completion.num_tokens for completion in completions)
@@ -121,7 +128,7 @@ class States:
 
 
 class Estimator:
-    """Counts at the states of solutions. ``known`` are estimates of an earlier run, by solution id, to go on from.
+    """Counts at the states of solutions.
 
     The bare problem is sampled once for all solutions of a problem; what that costs is written to the first of them, ``<problem>/s0``.
     """
@@ -131,21 +138,17 @@ class Estimator:
         *,
         completer: Completer,
         config: PaperEstimatorConfig | ThriftyEstimatorConfig,
-        known: Mapping[str, EstimatedSolution] | None = None,
     ) -> None:
         self._completer = completer
         self._num_start = config.start
         self._spend: Callable[[States], Awaitable[None]] = (
             PaperSpending(config) if isinstance(config, PaperEstimatorConfig) else ThriftySpending(config)
         )
-        self._known = known or {}
         self._starts: dict[str, asyncio.Task[States]] = {}
 
-    async def estimate(self, solution: Solution) -> EstimatedSolution:
-        """The counts of a solution; OtherSteps if those to be topped up are not its own."""
-        known = self._known.get(solution.id)
-        if known is not None and known.steps != solution.steps:
-            raise OtherSteps(f"estimates.top_up: {solution.id} has other steps there; name a run that has the same solutions")
+    async def estimate(self, solution: Solution, known: Known | None = None) -> EstimatedSolution:
+        """The counts of a solution whose outcome is known; ``known`` ones are kept, and only what is missing is sampled."""
+        assert solution.outcome is not None
         if solution.problem_id not in self._starts:
             self._starts[solution.problem_id] = asyncio.create_task(self._start(solution, known))
         try:
@@ -153,7 +156,7 @@ class Estimator:
         except Exception:
             self._starts.pop(solution.problem_id, None)
             raise
-        later = known.step_counts_S[:-1] if known is not None else [Counts()] * (len(solution.steps) - 1)
+        later = known.steps_S[:-1] if known is not None else [Counts()] * (len(solution.steps) - 1)
         states = States(self._completer, solution, [*start.counts_T, *later], row_id=solution.id)
         await self._spend(states)
         pays_start = solution.id == f"{solution.problem_id}/s0"
@@ -167,9 +170,9 @@ class Estimator:
             tokens_T=tokens_T,
         )
 
-    async def _start(self, solution: Solution, known: EstimatedSolution | None) -> States:
+    async def _start(self, solution: Solution, known: Known | None) -> States:
         """The bare problem's counts, the same whichever of its solutions comes first."""
-        start = States(self._completer, solution, [known.start_counts if known is not None else Counts()], row_id=solution.problem_id)
+        start = States(self._completer, solution, [known.start if known is not None else Counts()], row_id=solution.problem_id)
         await start.sample_up_to(0, self._num_start)
         return start
 

@@ -1,13 +1,89 @@
-"""Where a configured model is: workers do not share the driver's working directory."""
+"""Where a configured model is, and what identifies it: a local folder by its contents, a model of the hub by its revision."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
+from functools import cache
 from pathlib import Path
+from typing import Any, BinaryIO
 
 _ROOT = Path(__file__).resolve().parent.parent
+_DECIDES = re.compile(
+    r".*\.(safetensors|bin|pt|gguf|model|jinja|txt)|(config|generation_config|tokenizer\w*|special_tokens_map|vocab|merges)\.json"
+)
+"""Files of a model's folder that decide what it writes: weights, configuration, tokenizer, chat template."""
+_SAMPLE_BYTES = 1 << 18
+_SAMPLES = 64
+_HUB_TIMEOUT_S = 10.0
 
 
 def local_model(model: str) -> str:
-    """A model's path if it is one, seen from the working directory or from the repository's root; else its hub name."""
+    """A model's path if it is one, seen from the working directory or from the repository's root (workers do not share the driver's
+    working directory); else its hub name, without ``@revision``."""
+    if Path(model).is_dir():
+        return model
     shipped = _ROOT / model
-    return str(shipped) if not Path(model).is_dir() and shipped.is_dir() else model
+    return str(shipped) if shipped.is_dir() else hub_name(model)[0]
+
+
+def hub_name(model: str) -> tuple[str, str | None]:
+    """``owner/name@revision`` in its parts; the revision is None where none is asked for."""
+    name, _, revision = model.partition("@")
+    return name, revision or None
+
+
+def is_hub_name(model: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?", model) is not None
+
+
+def model_identity(model: str) -> dict[str, Any]:
+    """``{"contents": hash}`` of a local model, wherever it lies; ``{"name": ..., "revision": commit}`` of one of the hub.
+
+    The revision is None where neither the hub nor its local cache can tell. ValueError for a path where nothing is.
+    """
+    folder = Path(local_model(model))
+    if folder.is_dir():
+        return {"contents": contents_fingerprint(folder)}
+    if not is_hub_name(model):
+        raise ValueError("no model is there; train it first (python -m jobs.train with the same --run-dir), or name another")
+    name, revision = hub_name(model)
+    return {"name": name, "revision": hub_revision(name, revision)}
+
+
+def contents_fingerprint(folder: Path) -> str:
+    """Changes when a file does that decides what the model writes. Of files above 16 MiB, 64 samples of 256 KiB are read, spread
+    evenly from the first byte to the last, and the size."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if _DECIDES.fullmatch(file.name) and file.is_file():
+            digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+            with file.open("rb") as stream:
+                _update(digest, stream, file.stat().st_size)
+    return digest.hexdigest()[:32]
+
+
+def _update(digest: Any, stream: BinaryIO, size: int) -> None:
+    if size <= _SAMPLES * _SAMPLE_BYTES:
+        digest.update(stream.read())
+        return
+    for index in range(_SAMPLES):
+        stream.seek((size - _SAMPLE_BYTES) * index // (_SAMPLES - 1))
+        digest.update(stream.read(_SAMPLE_BYTES))
+
+
+@cache
+def hub_revision(name: str, revision: str | None) -> str | None:
+    """The commit that a hub model's revision (None: main) stands for: as the hub says, else as its local cache has it."""
+    if revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi, constants
+
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            return HfApi().model_info(name, revision=revision, timeout=_HUB_TIMEOUT_S).sha
+        except Exception:  # no network, no such model, no rights: loading it will say which; the cache may still have it
+            pass
+    cached = Path(os.environ.get("HF_HUB_CACHE", constants.HF_HUB_CACHE), f"models--{name.replace('/', '--')}", "refs", revision or "main")
+    return cached.read_text().strip() if cached.is_file() else None

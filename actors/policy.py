@@ -11,9 +11,9 @@ from pydantic import Field, field_validator
 from actors.engine import Completion, Engine, Request, Sampling, Turn
 from actors.engine.base import derive_seed
 from actors.grading.grader import Grader
-from genprm.section import Section
 from genprm.grading import Grade
 from genprm.records import Counts, Outcome, Path, Problem, Rollouts
+from genprm.section import Section
 from genprm.steps import FIRST_STEP_PREFILL, join_steps, split_steps
 
 PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -38,8 +38,13 @@ class PolicyConfig(Section):
         return prompt
 
     def ask(self, problem: str) -> Turn:
-        """The user turn that poses a problem; also what the completer is asked, so that both see the same."""
-        return Turn(role="user", content=self.prompt.replace("{problem}", problem))
+        """The user turn that poses a problem."""
+        return pose(self.prompt, problem)
+
+
+def pose(prompt: str, problem: str) -> Turn:
+    """The user turn that poses a problem, to the policy and to the completer alike."""
+    return Turn(role="user", content=prompt.replace("{problem}", problem))
 
 
 class RolloutConfig(Section):

@@ -8,10 +8,10 @@ from actors.code_executor import CodeRunner
 from actors.code_turns import CodeTurn, Ending, write_with_code
 from actors.engine import Engine, Request, Sampling, Turn
 from actors.engine.base import derive_seed
-from genprm.section import Section
 from genprm import rationale
 from genprm.consensus import majority_index
 from genprm.records import Critique, CritiqueOutcome, Segment, SegmentKind, Solution
+from genprm.section import Section
 
 
 class RationalizerConfig(Section):

@@ -12,11 +12,11 @@ from actors.code_executor import CodeResult, CodeRunner, CodeStatus
 from actors.code_turns import CodeTurn, Ending, write_with_code
 from actors.engine import Completion, Engine, Request, Sampling, Turn
 from actors.engine.base import derive_seed
-from genprm.section import Section
 from actors.together import together
 from genprm import rationale
 from genprm.records import BenchmarkSolution, JudgedSolution, SegmentKind, Vote
 from genprm.reward import first_wrong_step, mean_reward, sureness, verdict_reward, verdict_word
+from genprm.section import Section
 
 VerifierMode = Literal["both", "analysis", "code", "direct"]
 VERDICT_MAX_TOKENS = 8

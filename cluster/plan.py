@@ -23,7 +23,7 @@ class Demand:
         return Demand(cpus=self.cpus * number, gpus=self.gpus * number, custom=custom)
 
 
-READING = Demand(cpus=1.0)
+READ_TASK = Demand(cpus=1.0)
 """Ray Data's read tasks run beside a stage's actors and need a CPU of their own."""
 
 

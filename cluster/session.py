@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 
 from pydantic import Field
 
@@ -25,8 +26,8 @@ class RayConfig(Section):
     dashboard: bool = True
 
 
-def connect(config: RayConfig) -> None:
-    """Connect once; says where the dashboard is. ValueError if a named cluster can't be reached."""
+def connect(config: RayConfig) -> list[str]:
+    """Connect once; gives lines that say where Ray and its dashboard are. ValueError if a named cluster can't be reached."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -36,7 +37,7 @@ def connect(config: RayConfig) -> None:
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = sys.stderr.isatty()
+    context.enable_progress_bars = False  # the job shows its own
     # The second reader lists files and reads footers in tasks of their own, for which Ray starts a dozen processes: 12 s for
     # a stage of 60 rows on 2 cores, against 3 s.
     context.use_datasource_v2 = False
@@ -55,7 +56,11 @@ def connect(config: RayConfig) -> None:
     except ConnectionError as error:
         raise ValueError(f"ray.address = {address!r}: can't be reached ({error}); is the cluster up, and RAY_AUTH_MODE set?") from error
     where = client.dashboard_url
-    print(f"ray: {'cluster ' + address if address else 'local'}" + (f", dashboard at http://{where}" if where else ""), flush=True)
+    lines = [f"ray: {'cluster ' + address if address else 'local'}" + (f", dashboard at http://{where}" if where else "")]
+    if where and not address and os.environ.get("RAY_AUTH_MODE") == "token":
+        ray_command = os.path.relpath(Path(sys.executable).with_name("ray"))
+        lines.append(f"the dashboard asks for a token, which `{ray_command} get-auth-token` prints")
+    return lines
 
 
 def disconnect() -> None:

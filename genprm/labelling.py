@@ -46,9 +46,7 @@ def label_as_given(solution: Solution) -> LabelledSolution | None:
     labels = solution.given_labels_S
     if labels is None:
         return None
-    return LabelledSolution(
-        **_fields(solution), values_S=None, progress_S=None, labels_S=labels, first_error=progress.first_error(labels)
-    )
+    return LabelledSolution(**_fields(solution), values_S=None, progress_S=None, labels_S=labels, first_error=progress.first_error(labels))
 
 
 def _fields(solution: Solution) -> dict[str, Any]:

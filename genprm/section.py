@@ -46,17 +46,25 @@ class Section(BaseModel):
     LIBRARIES: ClassVar[tuple[str, ...]] = ()
 
     def identity(self) -> dict[str, Any]:
-        """All fields that decide a result, as plain values; those of sections inside among them. May read the files that are named."""
+        """All fields that decide a result, as plain values; those of sections inside among them. May read the files that are named.
+
+        ValueError with the field and its value if such a file is not there.
+        """
         found: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
             if any(isinstance(mark, _PlacementMark) for mark in field.metadata):
                 continue
             value = getattr(self, name)
             by = next((mark for mark in field.metadata if isinstance(mark, IdentifiedBy)), None)
-            found[name] = _plain(by.of(value) if by is not None and value is not None else value)
+            if by is not None and value is not None:
+                try:
+                    value = by.of(value)
+                except ValueError as error:
+                    raise ValueError(f"{name} = {value!r}: {error}") from error
+            found[name] = _plain(value)
         return found
 
-    def libraries(self) -> set[str]:
+    def deciding_libraries(self) -> set[str]:
         """The packages whose versions decide a result, of this section and those inside."""
         found = set(self.LIBRARIES)
         for name in type(self).model_fields:
@@ -76,7 +84,7 @@ def _plain(value: Any) -> Any:
 
 def _libraries(value: Any) -> set[str]:
     if isinstance(value, Section):
-        return value.libraries()
+        return value.deciding_libraries()
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):

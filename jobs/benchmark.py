@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from jobs.config import Config
+from jobs import cli
 
-TOY_PROBLEMS = "problems.path=genprm/toy/data/synthesis.jsonl"
-WORLDS = ("arithmetic", "one-drop", "drifting", "many-drops", "jumpy")
+if TYPE_CHECKING:
+    from workflows.config import Config
+
+WORLDS = ("one-drop", "drifting", "many-drops", "jumpy")
 
 
 class Leaky(Exception):
@@ -28,40 +29,38 @@ class Leaky(Exception):
 
 
 def engine(config: Config, _: Namespace) -> Mapping[str, object]:
-    from jobs.settings import synthesis_settings
     from workflows.benchmarks.engine import engine_benchmark
 
     with connected(config):
-        return engine_benchmark(synthesis_settings(config))
+        return engine_benchmark(config)
 
 
 def estimates(config: Config, _: Namespace) -> Mapping[str, object]:
-    from jobs.settings import synthesis_settings
     from workflows.benchmarks.estimates import estimates_benchmark
 
     with connected(config):
-        return estimates_benchmark(synthesis_settings(config))
+        return estimates_benchmark(config)
 
 
 def rationales(config: Config, arguments: Namespace) -> Mapping[str, object]:
-    from jobs.settings import synthesis_settings
     from workflows.benchmarks.rationales import rationales_benchmark
 
     with connected(config):
         return rationales_benchmark(
-            synthesis_settings(config),
+            config,
             num_sequential=arguments.sequential,
             delay_s=arguments.delay,
             layers=arguments.layers,
             rounds=arguments.rounds,
+            uncontained=arguments.uncontained,
         )
 
 
-def votes(_: Config, arguments: Namespace) -> Mapping[str, object]:
+def votes(_: None, arguments: Namespace) -> Mapping[str, object]:
     from workflows.benchmarks.votes import votes_benchmark
     from workflows.stage.folder import Folder
 
-    return votes_benchmark(Folder(arguments.run), arguments.votes_at_a_time)
+    return votes_benchmark(Folder(arguments.run), arguments.stage, arguments.votes_at_a_time)
 
 
 def executor(config: Config, arguments: Namespace) -> Mapping[str, object]:
@@ -82,10 +81,11 @@ def soak(config: Config, arguments: Namespace) -> Mapping[str, object]:
     return tally.row()
 
 
-def monte_carlo(_: Config, arguments: Namespace) -> Mapping[str, object]:
+def monte_carlo(_: None, arguments: Namespace) -> Mapping[str, object]:
     from workflows.benchmarks.monte_carlo import monte_carlo_benchmark
 
-    return monte_carlo_benchmark(range(arguments.seeds), Path(arguments.plot) if arguments.plot else None, arguments.world)
+    values, picture = (Path(file) if file else None for file in (arguments.values, arguments.plot))
+    return monte_carlo_benchmark(range(arguments.seeds), picture, values=values, world=arguments.world)
 
 
 def grading(config: Config, arguments: Namespace) -> Mapping[str, object]:
@@ -96,13 +96,15 @@ def grading(config: Config, arguments: Namespace) -> Mapping[str, object]:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """``what`` is measured, in words that name its ``options`` (those of argparse, by flag); ``changes`` are the settings they make."""
+    """``what`` is measured, in words that name its ``options`` (those of argparse, by flag); ``changes`` are the settings they make, where
+    a configuration is read."""
 
-    run: Callable[[Config, Namespace], Mapping[str, object]]
+    run: Callable[[Any, Namespace], Mapping[str, object]]
     help: str
     what: str
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    configured: bool = True
 
 
 def number(default: int, text: str = "") -> dict[str, Any]:
@@ -135,10 +137,13 @@ BENCHMARKS = {
             "--delay": {"type": float, "default": 1.0, "metavar": "SECONDS", "help": "added to every block (default: %(default)s)"},
             "--layers": number(1, "times as many layers, the text unchanged: a larger model's work for every token"),
             "--rounds": number(1, "times that each is measured, in turn; the fastest counts"),
+            "--uncontained": {
+                "action": "store_true",
+                "help": "run the code of those written one at a time by exec, as the reference does; only for models that you trust",
+            },
         },
         changes=(
             "problems.limit={problems}",
-            *(f"estimates.{budget}=4" for budget in ("start", "hard", "middle", "easy")),  # critiques are wanted here, not labels
             "engines.rationale.log_stats=true",
             "pools.rationales.num_workers=1",
             "pools.rationales.rows_in_flight=512",
@@ -148,10 +153,12 @@ BENCHMARKS = {
     ),
     "votes": Benchmark(
         run=votes,
+        configured=False,
         help="how many of its votes a verifier's decisions needed",
-        what="the votes of {run}, cast {votes_at_a_time} at a time until the decision is sure",
+        what="the votes of {stage} in {run}, cast {votes_at_a_time} at a time until the decision is sure",
         options={
             "--run": {"default": "runs/laptop", "metavar": "DIR", "help": "a finished run (default: %(default)s)"},
+            "--stage": {"required": True, "metavar": "STAGE", "help": "its evaluate stage: evaluate/VERIFIER/BENCHMARK"},
             "--votes-at-a-time": number(2),
         },
     ),
@@ -173,11 +180,16 @@ BENCHMARKS = {
     ),
     "monte-carlo": Benchmark(
         run=monte_carlo,
+        configured=False,
         help="what estimators of step values cost and find, on stored true values",
-        what="estimators at several budgets, {seeds} times each, on the values of the world {world}",
+        what="estimators at several budgets, {seeds} times each, on known values",
         options={
             "--seeds": number(5, "repetitions of each"),
-            "--world": {"choices": WORLDS, "default": WORLDS[0], "help": "stored values, or made-up ones (default: %(default)s)"},
+            "--values": {
+                "metavar": "FILE",
+                "help": "a Parquet file of estimates with very many completions, whose values are taken as true",
+            },
+            "--world": {"choices": WORLDS, "default": WORLDS[0], "help": "without --values: made-up ones (default: %(default)s)"},
             "--plot": {"metavar": "FILE", "help": "draw the curves and the calibration, too"},
         },
     ),
@@ -201,8 +213,8 @@ def main() -> int:
         own = names.add_parser(name, help=benchmark.help)
         for flag, option in benchmark.options.items():
             own.add_argument(flag, **option)
-        own.add_argument("--config", default="jobs/presets/laptop.toml", metavar="FILE", help="(default: %(default)s)")
-        own.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; repeatable")
+        if benchmark.configured:
+            cli.add_config(own)
         own.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
     arguments = parser.parse_args()
     benchmark = BENCHMARKS[arguments.name]
@@ -213,10 +225,13 @@ def main() -> int:
     from jobs.config import load
     from workflows.stage.folder import Folder
 
-    changes = [TOY_PROBLEMS, *(change.format(**vars(arguments)) for change in benchmark.changes), *arguments.set, "tracking.uri=off"]
     status = 0
     try:
-        result = benchmark.run(load(arguments.config, changes, Folder("unused")), arguments)
+        config = None
+        if benchmark.configured:
+            changes = [*(change.format(**vars(arguments)) for change in benchmark.changes), *arguments.set, "tracking.uri=off"]
+            config = load(arguments.config, changes, Folder("unused"))
+        result = benchmark.run(config, arguments)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,23 +6,41 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jobs.config import Config
+    from workflows.config import Config
     from workflows.stage.folder import Folder
-    from workflows.stage.tracking import Tracker
+    from workflows.stage.parts import StageSummary
+    from workflows.stage.run import Run
+    from workflows.stage.stage import Stage
 
-PRESETS = Path("jobs/presets")
+PRESETS = Path(__file__).with_name("presets")
 
 
-def parser(job: str, description: str, *, preset: str = "laptop", run_dir: str = "runs/<preset>") -> argparse.ArgumentParser:
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job that brings stages to their end: ``plan(config, run directory, arguments)`` gives the stages and the names of those that are
+    wanted (None: all), ``report`` shows results when they are finished."""
+
+    name: str
+    plan: Callable[[Config, Folder, argparse.Namespace], tuple[Sequence[Stage], Sequence[str] | None]]
+    report: Callable[[Config, Run, Sequence[StageSummary]], None]
+
+
+def parser(job: str, description: str, *, run_dir: str = "runs/<name of the config>") -> argparse.ArgumentParser:
     """The arguments of every job."""
     arguments = argparse.ArgumentParser(prog=f"python -m jobs.{job}", description=description)
-    arguments.add_argument(
-        "--config", default=str(PRESETS / f"{preset}.toml"), metavar="FILE", help="TOML configuration (default: %(default)s)"
-    )
+    add_config(arguments)
+    arguments.add_argument("--run-dir", metavar="DIR", help=f"where the run's data go, and what it resumes from (default: {run_dir})")
+    arguments.add_argument("--dry-run", action="store_true", help="print the resolved configuration and what would be run, and stop")
+    return arguments
+
+
+def add_config(arguments: argparse.ArgumentParser) -> None:
+    arguments.add_argument("--config", required=True, metavar="FILE", help=f"TOML configuration; presets: {', '.join(presets())}")
     arguments.add_argument(
         "--set",
         action="append",
@@ -30,9 +48,31 @@ def parser(job: str, description: str, *, preset: str = "laptop", run_dir: str =
         metavar="SECTION.KEY=VALUE",
         help="change one setting; VALUE as in TOML, bare words are text; repeatable",
     )
-    arguments.add_argument("--run-dir", metavar="DIR", help=f"where the run's data go, and what it continues from (default: {run_dir})")
-    arguments.add_argument("--dry-run", action="store_true", help="print the resolved configuration and what would be run, and stop")
+
+
+def add_stages(arguments: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The arguments of jobs that run stages."""
+    arguments.add_argument(
+        "--from",
+        dest="reuse",
+        action="append",
+        default=[],
+        metavar="RUN:STAGE",
+        help="read a stage from another run's directory instead of making it; repeatable",
+    )
+    arguments.add_argument(
+        "--allow-other-versions", action="store_true", help="resume a stage though libraries that decide its results have other versions"
+    )
+    shown = arguments.add_mutually_exclusive_group()
+    shown.add_argument("--quiet", action="store_const", dest="mode", const="quiet", help="show results and warnings only")
+    shown.add_argument(
+        "--json", action="store_const", dest="mode", const="json", help="show progress and results as JSON, one object a line"
+    )
     return arguments
+
+
+def presets() -> list[str]:
+    return sorted(f"jobs/presets/{file.name}" for file in PRESETS.glob("*.toml"))
 
 
 def run_folder(arguments: argparse.Namespace) -> str:
@@ -41,58 +81,106 @@ def run_folder(arguments: argparse.Namespace) -> str:
     return run_dir if "://" in run_dir else str(Path(run_dir).absolute())
 
 
-def main(
-    job: str,
-    arguments: argparse.Namespace,
-    plan: Sequence[str],
-    execute: Callable[[Config, Folder, Tracker], None],
-) -> int:
+def changes(arguments: argparse.Namespace) -> list[str]:
+    """``--set`` as given, ``--from RUN:STAGE`` as the settings that it stands for."""
+    found = list(arguments.set)
+    for reference in getattr(arguments, "reuse", []):
+        run, colon, stage = reference.rpartition(":")
+        if not colon or not stage or stage.startswith("//"):
+            raise ValueError(f"--from {reference!r}: write it as RUN:STAGE, the directory of a run and the name of a stage")
+        found.append(f'reuse.{stage}="{run}"')
+    return found
+
+
+def main(job: Job, arguments: argparse.Namespace) -> int:
     """Load the configuration, connect, run; returns the exit status: 2 for a user's mistake, 1 for a failure, 130 on Ctrl-C."""
     from jobs.config import load, resolved
-    from workflows.stage.lock import locked
     from workflows.stage.folder import Folder
-    from workflows.stage.tracking import Tracker
 
-    run = Folder(run_folder(arguments))
+    folder = Folder(run_folder(arguments))
     try:
-        config = load(arguments.config, arguments.set, run)
+        config = load(arguments.config, changes(arguments), folder)
         if arguments.dry_run:
+            stages, wanted = job.plan(config, folder, arguments)
             print(resolved(config))
-            print(f"would run, in {run.uri}: " + " -> ".join(plan))
+            print(f"would run, in {folder.uri}: {' -> '.join(_needed_names(config, folder, stages, wanted))}")
             return 0
-        run.create()
+        folder.create()
     except ValueError as error:
         return mistake(error)
-    tracker: Tracker | None = None
-    failed = True
-    held = contextlib.ExitStack()
-    try:
-        held.enter_context(locked(run))
-        run.write_bytes(f"config-{job}.json", resolved(config).encode())
-        from cluster import interrupts
-        from cluster.session import connect, disconnect
-
-        interrupts.watch()
-        connect(config.ray)
-        tracker = Tracker(config.tracking, job=job, run=run, resolved=config.model_dump(mode="json"))
+    with contextlib.ExitStack() as held:
         try:
-            execute(config, run, tracker)
-        finally:
-            disconnect()
+            return _run(job, config, folder, arguments, held)
+        except ValueError as error:
+            held.close()
+            return mistake(error)
+        except KeyboardInterrupt:
+            held.close()
+            print("interrupted; the same command resumes from here", file=sys.stderr)
+            return 130
+        except (RuntimeError, OSError) as error:
+            held.close()
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+
+def _run(job: Job, config: Config, folder: Folder, arguments: argparse.Namespace, held: contextlib.ExitStack) -> int:
+    """Everything that is held (log, lock, Ray, tracking) is given back by ``held``."""
+    from jobs.config import resolved
+    from workflows.stage.links import source
+    from workflows.stage.lock import locked
+    from workflows.stage.logs import captured
+    from workflows.stage.run import Run
+    from workflows.stage.terminal import Mode, Terminal
+    from workflows.stage.tracking import Tracker
+    from workflows.synthesis import top_ups
+
+    held.enter_context(locked(folder))
+    reuse = {stage: source(reference, stage, f"reuse.{stage}") for stage, reference in config.reuse.items()} | top_ups(config)
+    stages, wanted = job.plan(config, folder, arguments)
+    from workflows.stage.graph import check, needed, run_stages
+
+    quiet = Run.untracked(folder, reuse=reuse, other_versions=arguments.allow_other_versions)
+    check(needed(stages, wanted, quiet), quiet)
+
+    mode: Mode = arguments.mode or ("live" if sys.stdout.isatty() else "lines")
+    output, errors, log = held.enter_context(captured(folder, job.name))
+    folder.write_bytes(f"config-{job.name}.json", resolved(config).encode())
+    terminal = Terminal(mode, output=output, errors=errors)
+    from cluster import interrupts
+    from cluster.session import connect, disconnect
+
+    interrupts.watch()
+    terminal.say(f"{job.name}: {folder.uri}, log {Path(log).relative_to(folder.uri) if folder.is_local else log}", run=folder.uri, log=log)
+    for line in connect(config.ray):
+        terminal.say(line)
+    held.callback(disconnect)
+    tracker = Tracker(config.tracking, job=job.name, run=folder, resolved=config.model_dump(mode="json"), warn=terminal.warn)
+    run = Run(folder=folder, tracker=tracker, terminal=terminal, reuse=reuse, other_versions=arguments.allow_other_versions)
+    failed = True
+    try:
+        summaries = run_stages(stages, run, wanted, side_by_side=config.side_by_side)
+        job.report(config, run, summaries)
         failed = False
-        return 0
-    except ValueError as error:
-        return mistake(error)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     finally:
-        if tracker is not None:
-            tracker.close(failed=failed)
-        held.close()
+        tracker.close(failed=failed)
+    return 0
+
+
+def _needed_names(config: Config, folder: Folder, stages: Sequence[Stage], wanted: Sequence[str] | None) -> list[str]:
+    """The stages that would run; what other jobs make is taken to be there."""
+    by_name: dict[str, Any] = {stage.name: stage for stage in stages}
+    found: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in by_name and name not in found and name not in config.reuse:
+            found.add(name)
+            for read in (*by_name[name].reads, *by_name[name].after):
+                visit(read)
+
+    for name in by_name if wanted is None else wanted:
+        visit(name)
+    return [stage.name for stage in stages if stage.name in found]
 
 
 def mistake(error: ValueError) -> int:

@@ -1,11 +1,9 @@
-"""The one typed configuration tree: TOML in, checked once, every default in its own field.
-
-Sections stand beside what they configure; this file only joins them. It imports nothing heavy.
-"""
+"""From a TOML file and ``--set`` to the configuration tree (`workflows.config`), with errors that name the setting and the remedy."""
 
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,62 +11,72 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from actors.code_executor.config import ExecutorConfig
 from actors.engine.config import VllmEngineConfig
-from actors.estimator import EstimatorConfig, PaperEstimatorConfig
-from actors.grading.grader import GradingConfig
-from actors.policy import PolicyConfig, RolloutConfig
-from actors.rationalizer import RationalizerConfig
 from genprm.section import Section
-from actors.training.config import TrainConfig
-from actors.verifier import VerifierConfig
-from cluster.session import RayConfig
-from workflows.inputs.problems import ProblemsConfig
-from workflows.sections import ConversationsConfig, DemoConfig, Engines, EvaluateConfig, LabelsConfig, Pools, SearchConfig
+from workflows.config import SHARED, Config, assemble, laid_over
+from workflows.models import check_model
 from workflows.stage.folder import Folder
-from workflows.stage.tracking import TrackingConfig
+from workflows.stage.links import source
 
-
-class Config(Section):
-    """Everything a job can be told. ``seed`` is where all randomness derives from."""
-
-    seed: int = 0
-    ray: RayConfig = RayConfig()
-    tracking: TrackingConfig = TrackingConfig()
-    engines: Engines
-    pools: Pools = Pools()
-    grading: GradingConfig = GradingConfig()
-    executor: ExecutorConfig = ExecutorConfig()
-    problems: ProblemsConfig
-    policy: PolicyConfig = PolicyConfig()
-    rollouts: RolloutConfig = RolloutConfig()
-    estimates: EstimatorConfig = PaperEstimatorConfig()
-    labels: LabelsConfig = LabelsConfig()
-    rationales: RationalizerConfig = RationalizerConfig()
-    conversations: ConversationsConfig = ConversationsConfig()
-    train: TrainConfig
-    verifier: VerifierConfig = VerifierConfig()
-    evaluate: EvaluateConfig
-    search: SearchConfig
-    demo: DemoConfig = DemoConfig()
+UNION_TAGS = ("vllm", "http", "scripted", "paper", "thrifty")
 
 
 def load(path: str, changes: Sequence[str], run: Folder) -> Config:
     """The configuration of a TOML file with ``section.key=value`` changes; ValueError names what is wrong and the remedy.
 
-    ``{run}`` in a verifier's model stands for the run directory.
+    ``{run}`` in a model's path stands for the run directory, or for the run from which the model's training stage is read.
     """
-    tree = read_tree(path, changes)
-    for engine in tree.get("engines", {}).values() if isinstance(tree.get("engines"), dict) else ():
-        if isinstance(engine, dict) and isinstance(engine.get("model"), str):
-            engine["model"] = engine["model"].replace("{run}", run.uri)
-    config = checked(Config, tree)
-    for role in Engines.model_fields:
-        engine = getattr(config.engines, role)
+    raw = read_tree(path, changes)
+    tree = _fill_run(assemble(raw), raw.get("reuse"), run)
+    try:
+        config = checked(Config, tree)
+    except ValueError as error:
+        raise ValueError(_as_written(str(error), raw)) from error
+    engines = {f"engines.{role}": getattr(config.engines, role) for role in type(config.engines).model_fields}
+    engines |= {f"verifiers.{name}.engine": verifier.engine for name, verifier in config.verifiers.items()}
+    for setting, engine in engines.items():
         if isinstance(engine, VllmEngineConfig):
-            _check_model(f"engines.{role}.model", engine.model, run)
-    _check_model("train.base_model", config.train.base_model, run)
+            check_model(f"{setting}.model", engine.model, run)
+    for name, model in config.models.items():
+        check_model(f"models.{name}.base_model", model.base_model, run)
     return config
+
+
+def _fill_run(tree: Any, reuse: Any, run: Folder) -> Any:
+    """``{run}`` in every text of the tree replaced."""
+    if isinstance(tree, dict):
+        return {name: _fill_run(value, reuse, run) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_fill_run(value, reuse, run) for value in tree]
+    if not isinstance(tree, str) or "{run}" not in tree:
+        return tree
+    if found := re.match(r"\{run\}/(train/[^/]+)/", tree):
+        stage = found[1]
+        if isinstance(reuse, dict) and stage in reuse:
+            folder = source(str(reuse[stage]), stage, f"reuse.{stage}")
+            return tree.replace(f"{{run}}/{stage}", folder.uri)
+    return tree.replace("{run}", run.uri)
+
+
+def _as_written(message: str, raw: Mapping[str, Any]) -> str:
+    """A message about a setting of a named table, with the name of the shared section if the setting was written there."""
+
+    def shared(match: re.Match[str]) -> str:
+        for section, tables in SHARED.items():
+            own = raw.get(tables, {})
+            table = own.get(match[2], {}) if isinstance(own, dict) else {}
+            written = raw.get(section, {})
+            if (
+                match[1] == tables
+                and isinstance(table, dict)
+                and match[3] not in table
+                and isinstance(written, dict)
+                and match[3] in written
+            ):
+                return f"{section}.{match[3]}"
+        return match[0]
+
+    return re.sub(rf"\b({'|'.join(SHARED.values())})\.([A-Za-z0-9][\w-]*)\.(\w+)", shared, message)
 
 
 def read_tree(path: str, changes: Sequence[str]) -> dict[str, Any]:
@@ -81,20 +89,10 @@ def read_tree(path: str, changes: Sequence[str]) -> dict[str, Any]:
         if file.resolve() in seen:
             raise ValueError(f"extends = {str(file)!r} in {path}: files extend one another in a circle")
         seen.add(file.resolve())
-        tree = _on_top_of(_read_toml(str(file)), tree)
+        tree = laid_over(_read_toml(str(file)), tree)
     for change in changes:
         _apply(tree, change)
     return tree
-
-
-def _on_top_of(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
-    """Sections merged key by key; one of another ``type`` replaces the old one whole."""
-    merged = dict(base)
-    for name, value in tree.items():
-        old = base.get(name)
-        same_kind = isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type")
-        merged[name] = _on_top_of(old, value) if same_kind and isinstance(old, dict) else value
-    return merged
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -103,7 +101,7 @@ def _read_toml(path: str) -> dict[str, Any]:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(f"--config = {path!r}: there is no such file; the presets are in jobs/presets") from error
     except OSError as error:
-        raise ValueError(f"--config = {path!r}: can't be read ({error}); mend its rights") from error
+        raise ValueError(f"--config = {path!r}: can't be read ({error}); change its permissions") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"--config = {path!r}: not TOML: {error}") from error
 
@@ -141,24 +139,18 @@ def _explain(error: ValidationError) -> str:
     """One line for each wrong setting: its path, its value, what is wrong."""
     lines = []
     for item in error.errors():
-        names = [str(part) for part in item["loc"] if part not in ("vllm", "http", "scripted", "paper", "thrifty")]
+        loc = item["loc"]
+        names = [str(part) for before, part in zip((None, *loc), loc, strict=False) if part not in UNION_TAGS or before == "estimates"]
         path = ".".join(names)
         if item["type"] == "extra_forbidden":
             lines.append(f"{path}: there is no such setting; `--dry-run` prints all there are")
         elif item["type"] == "missing":
             lines.append(f"{path}: must be set; see jobs/presets for examples")
+        elif not path:  # of the tree as a whole: a name that is not there
+            lines.append(item["msg"].removeprefix("Value error, "))
         else:
             lines.append(f"{path} = {item['input']!r}: {item['msg']}")
     return "; ".join(lines)
-
-
-def _check_model(setting: str, model: str, run: Folder) -> None:
-    """A model given as a path must be there; one that this run will make, or a hub name, is left to who loads it."""
-    if model.startswith(run.uri):
-        return
-    looks_local = model.startswith(("/", ".", "~")) or Path(model).exists() or model.count("/") != 1
-    if looks_local and not (Path(model) / "config.json").is_file():
-        raise ValueError(f"{setting} = {model!r}: no model is there (no config.json); give a model's folder or hub name")
 
 
 def resolved(config: Section) -> str:

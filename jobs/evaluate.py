@@ -1,33 +1,42 @@
-"""A ProcessBench file judged by a verifier; see workflows/evaluation.py."""
+"""Benchmarks judged by verifiers; see workflows/evaluation.py."""
 
 from __future__ import annotations
 
-import json
+import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs import cli
 
 if TYPE_CHECKING:
-    from jobs.config import Config
+    from workflows.config import Config
     from workflows.stage.folder import Folder
-    from workflows.stage.tracking import Tracker
+    from workflows.stage.parts import StageSummary
+    from workflows.stage.run import Run
+    from workflows.stage.stage import Stage
+
+
+def plan(config: Config, folder: Folder, _: argparse.Namespace) -> tuple[Sequence[Stage], Sequence[str] | None]:
+    from workflows import evaluation
+
+    if not config.benchmarks:
+        raise ValueError("benchmarks: there is no table [benchmarks.NAME] in the configuration; give one with a path")
+    return evaluation.stages(config, folder), None
+
+
+def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
+    from workflows.evaluation import report_scores
+    from workflows.report import score_table, show_stages
+
+    show_stages(run, summaries)
+    table = report_scores(config, run)
+    run.terminal.result(score_table(table).text(), scores=table)
 
 
 def main() -> int:
-    parser = cli.parser("evaluate", "Judge every step of a ProcessBench file and score the first errors found.")
-    arguments = parser.parse_args()
-
-    def execute(config: Config, run: Folder, tracker: Tracker) -> None:
-        from jobs.settings import evaluation_settings
-        from workflows.evaluation import evaluate, read_benchmark_stage, scores
-        from workflows.demo.report import stage_table
-
-        settings = evaluation_settings(config)
-        print(stage_table([read_benchmark_stage(run, config.evaluate, tracker), evaluate(run, settings, tracker)]))
-        print(json.dumps(scores(run), indent=2))
-
-    return cli.main("evaluate", arguments, ("benchmark", "evaluate"), execute)
+    parser = cli.add_stages(cli.parser("evaluate", "Judge every step of the benchmarks and score the first errors found."))
+    return cli.main(cli.Job(name="evaluate", plan=plan, report=report), parser.parse_args())
 
 
 if __name__ == "__main__":

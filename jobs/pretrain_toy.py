@@ -1,4 +1,4 @@
-"""Makes the tiny models that ship in genprm/toy; see workflows/toy_models.py."""
+"""Makes the tiny models that ship in genprm/toy; see workflows/demo/toy_models.py."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ def main() -> int:
         "pretrain_toy",
         "Train, measure and save the tiny models and data files of the arithmetic world. On a GPU if there is one; on 2 CPU cores "
         "it takes about an hour.",
-        preset="pretrain_toy",
         run_dir=f"{HOME}, the ones that ship",
     )
     arguments = parser.parse_args()
     output = Path(arguments.run_dir or HOME)
 
     from jobs.config import checked, read_tree, resolved
-    from workflows.sections import ToyModelsConfig
+    from workflows.demo.sections import ToyModelsConfig
 
     try:
         config = checked(ToyModelsConfig, read_tree(arguments.config, arguments.set))

@@ -1,32 +1,42 @@
-"""Best-of-N and critic with a trained verifier; see workflows/search.py."""
+"""Best-of-N and critic with trained verifiers; see workflows/search.py."""
 
 from __future__ import annotations
 
-import json
+import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs import cli
 
 if TYPE_CHECKING:
-    from jobs.config import Config
+    from workflows.config import Config
     from workflows.stage.folder import Folder
-    from workflows.stage.tracking import Tracker
+    from workflows.stage.parts import StageSummary
+    from workflows.stage.run import Run
+    from workflows.stage.stage import Stage
+
+
+def plan(config: Config, folder: Folder, _: argparse.Namespace) -> tuple[Sequence[Stage], Sequence[str] | None]:
+    from workflows import search
+
+    if not config.search_problems:
+        raise ValueError("search_problems: there is no table [search_problems.NAME] in the configuration; give one with a path")
+    return search.stages(config, folder), None
+
+
+def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
+    from workflows.report import search_tables, show_stages
+    from workflows.search import report_scores
+
+    show_stages(run, summaries)
+    table = report_scores(config, run)
+    run.terminal.result("\n\n".join(item.text() for item in search_tables(table, config.search.num_candidates)), scores=table)
 
 
 def main() -> int:
-    parser = cli.parser("search", "Best-of-N against majority voting and pass@N, and the critic's rewrites.")
-    arguments = parser.parse_args()
-
-    def execute(config: Config, run: Folder, tracker: Tracker) -> None:
-        from jobs.settings import search_settings
-        from workflows.demo.report import stage_table
-        from workflows.search import scores, search
-
-        print(stage_table(search(run, search_settings(config), tracker)))
-        print(json.dumps(scores(run), indent=2))
-
-    return cli.main("search", arguments, ("search_problems", "search"), execute)
+    parser = cli.add_stages(cli.parser("search", "Best-of-N against majority voting and pass@N, and the critic's rewrites."))
+    return cli.main(cli.Job(name="search", plan=plan, report=report), parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs import cli
 
 if TYPE_CHECKING:
-    from jobs.config import Config
+    from workflows.config import Config
     from workflows.stage.folder import Folder
-    from workflows.stage.tracking import Tracker
+    from workflows.stage.parts import StageSummary
+    from workflows.stage.run import Run
+    from workflows.stage.stage import Stage
 
-STAGES = ("problems", "rollouts", "solutions", "estimates", "prior", "labels", "rationales", "conversations")
+KINDS = ("problems", "rollouts", "solutions", "estimates", "prior", "labels", "rationales", "conversations")
+
+
+def plan(config: Config, folder: Folder, arguments: argparse.Namespace) -> tuple[Sequence[Stage], Sequence[str] | None]:
+    from workflows import synthesis
+
+    stages = synthesis.stages(config, folder)
+    until = arguments.until
+    wanted = [stage.name for stage in stages if stage.name == until or stage.name.partition("/")[0] == until]
+    if not wanted:
+        raise ValueError(f"--until {until!r}: this configuration has no such stage; it has {', '.join(stage.name for stage in stages)}")
+    return stages, wanted
+
+
+def report(_: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
+    from workflows.report import show_stages
+
+    show_stages(run, summaries)
 
 
 def main() -> int:
-    parser = cli.parser("synthesize", "From problems to step-labelled, code-verified training conversations.")
-    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage to run (default: %(default)s)")
-    arguments = parser.parse_args()
-
-    def execute(config: Config, run: Folder, tracker: Tracker) -> None:
-        from jobs.settings import synthesis_settings
-        from workflows.demo.report import stage_table
-        from workflows.synthesis import synthesize
-
-        summaries = synthesize(run, synthesis_settings(config), tracker, until=arguments.until)
-        print(stage_table(summaries))
-        print(f"data: {run.uri}")
-
-    plan = STAGES[: STAGES.index(arguments.until) + 1]
-    return cli.main("synthesize", arguments, plan, execute)
+    parser = cli.add_stages(cli.parser("synthesize", "From problems to step-labelled, code-verified training conversations."))
+    parser.add_argument(
+        "--until",
+        default=KINDS[-1],
+        metavar="STAGE",
+        help=f"make this and what it needs: {', '.join(KINDS)}, or one by its name, as labels/rpe (default: %(default)s)",
+    )
+    return cli.main(cli.Job(name="synthesize", plan=plan, report=report), parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -1,33 +1,41 @@
-"""Conversations to a trained GenPRM; see workflows/training.py."""
+"""Conversations to trained models; see workflows/training.py."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs import cli
 
 if TYPE_CHECKING:
-    from jobs.config import Config
+    from workflows.config import Config
     from workflows.stage.folder import Folder
-    from workflows.stage.tracking import Tracker
+    from workflows.stage.parts import StageSummary
+    from workflows.stage.run import Run
+    from workflows.stage.stage import Stage
+
+
+def plan(config: Config, _: Folder, __: argparse.Namespace) -> tuple[Sequence[Stage], Sequence[str] | None]:
+    from workflows import training
+
+    return training.stages(config), None
+
+
+def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
+    from workflows.report import show_stages
+    from workflows.training import export_folder
+
+    show_stages(run, summaries)
+    for name in config.models:
+        folder = str(export_folder(run.folder, name))
+        run.terminal.result(f"model {name}: {folder}", model=name, folder=folder)
 
 
 def main() -> int:
-    parser = cli.parser("train", "Train a generative process reward model on a run's conversations; export it for vLLM.")
-    arguments = parser.parse_args()
-
-    def execute(config: Config, run: Folder, tracker: Tracker) -> None:
-        from workflows.stage.parts import DONE
-        from workflows.demo.report import stage_table
-        from workflows.training import export_folder, train
-
-        if not (run / "conversations").exists(DONE):
-            raise ValueError(f"--run-dir = {run.uri!r}: no finished conversations there; run python -m jobs.synthesize with it first")
-        print(stage_table([train(run, config.train, conversations="conversations", tracker=tracker)]))
-        print(f"model: {export_folder(run)}")
-
-    return cli.main("train", arguments, ("train",), execute)
+    parser = cli.add_stages(cli.parser("train", "Train generative process reward models on a run's conversations; export them for vLLM."))
+    return cli.main(cli.Job(name="train", plan=plan, report=report), parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -1,100 +1,114 @@
-"""A ProcessBench file judged by a verifier: step rewards, first errors, F1 (section 4.1)."""
+"""Benchmarks judged by verifiers: step rewards, first errors, F1 (section 4.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from typing import Any
 
 from actors.code_executor import ExecutorConfig
-from actors.engine import EngineConfig, open_engine
+from actors.engine import open_engine
 from actors.remote import Handles, Services
-from actors.verifier import Verifier, VerifierConfig
+from actors.verifier import Verifier
 from genprm.processbench import ProcessBenchScore, score
 from genprm.records import BenchmarkSolution, JudgedSolution
-from workflows.inputs.files import file_fingerprint
-from workflows.identity import dump, engine_identity, executor_identity
-from workflows.stage.parts import StageSummary, read_rejects, read_rows
-from workflows.stage.pool import Pool
-from workflows.inputs.problems import read_benchmark
-from workflows.sections import EvaluateConfig
-from workflows.stage.running import Stage, run_stage, run_table_stage
+from genprm.section import Section
+from workflows.config import Config
+from workflows.inputs.benchmarks import BenchmarkConfig, read_benchmark
+from workflows.models import trained_in
+from workflows.sections import NamedVerifier
 from workflows.stage.folder import Folder
-from workflows.stage.tracking import Tracker
+from workflows.stage.parts import read_rejects, read_rows
+from workflows.stage.row_stage import RowStage
+from workflows.stage.run import Run
+from workflows.stage.stage import Stage, TableStage
 
-BENCHMARK = "benchmark"
 
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
+class EvaluateSettings(Section):
     seed: int
-    engine: EngineConfig
-    verifier: VerifierConfig
-    evaluate: EvaluateConfig
+    verifier: NamedVerifier
     executor: ExecutorConfig
-    pool: Pool
+    stop_at_first_error: bool
 
 
 class EvaluateWorker:
     """benchmark solution -> judged solution"""
 
-    def __init__(self, settings: EvaluationSettings, handles: Handles) -> None:
+    def __init__(self, settings: EvaluateSettings, handles: Handles) -> None:
         self._verifier = Verifier(
-            engine=open_engine(settings.engine), runner=handles.runner(), config=settings.verifier, run_seed=settings.seed
+            engine=open_engine(settings.verifier.engine), runner=handles.runner(), config=settings.verifier, run_seed=settings.seed
         )
-        self._stop = settings.evaluate.stop_at_first_error
+        self._stop = settings.stop_at_first_error
 
     async def process(self, row: dict[str, Any]) -> Sequence[JudgedSolution]:
         return [await self._verifier.judge(BenchmarkSolution.of(row), stop_at_first_error=self._stop)]
 
 
-def read_benchmark_stage(run: Folder, config: EvaluateConfig, tracker: Tracker) -> StageSummary:
+def verifiers(config: Config) -> list[str]:
+    """The names of those that judge."""
+    return list(config.verifiers) if config.evaluate.verifiers is None else list(config.evaluate.verifiers)
+
+
+def stages(config: Config, run: Folder) -> list[Stage]:
+    """The benchmarks' rows, and each verifier's judgements of each benchmark."""
+    found: list[Stage] = [benchmark(name, chosen) for name, chosen in config.benchmarks.items()]
+    found += [evaluation(config, verifier, name, run) for verifier in verifiers(config) for name in config.benchmarks]
+    return found
+
+
+def benchmark(name: str, config: BenchmarkConfig) -> Stage:
     """The benchmark's rows, checked."""
-    plan = {
-        "config": {"benchmark": config.benchmark, "limit": config.limit},
-        "inputs": {config.benchmark: file_fingerprint(config.benchmark, "evaluate.benchmark")},
-    }
-    return run_table_stage(
-        BENCHMARK,
-        BenchmarkSolution,
-        run,
-        plan,
-        lambda: read_benchmark(config.benchmark, config.limit, "evaluate.benchmark"),
-        tracker,
+    return TableStage(
+        name=f"benchmarks/{name}",
+        setting=f"benchmarks.{name}",
+        writes=BenchmarkSolution,
+        settings=config,
+        make_rows=lambda _: read_benchmark(config, f"benchmarks.{name}.path"),
     )
 
 
-def evaluate(run: Folder, settings: EvaluationSettings, tracker: Tracker, *, name: str = "evaluate") -> StageSummary:
-    """Judge the benchmark; ``name`` is the stage's, so that several verifiers can share a run."""
-    stage = Stage(
-        name=name,
-        reads=BENCHMARK,
+def evaluation(config: Config, verifier: str, name: str, run: Folder) -> RowStage:
+    """One verifier's judgements of one benchmark."""
+    chosen = config.verifiers[verifier]
+    return RowStage(
+        name=f"evaluate/{verifier}/{name}",
+        reads=(f"benchmarks/{name}",),
+        after=trained_in(run, chosen.engine),
         key="id",
         writes=JudgedSolution,
-        make_worker=partial(EvaluateWorker, settings),
-        config=dump(
-            ("seed", settings.seed),
-            ("engine", engine_identity(settings.engine)),
-            ("executor", executor_identity(settings.executor)),
-            ("verifier", settings.verifier),
-            ("stop_at_first_error", settings.evaluate.stop_at_first_error),
+        settings=EvaluateSettings(
+            seed=config.seed, verifier=chosen, executor=config.executor, stop_at_first_error=config.evaluate.stop_at_first_error
         ),
-        pool=settings.pool,
-        engine=settings.engine,
-        services=Services(executors=settings.executor),
+        make_worker=EvaluateWorker,
+        pool=config.pools.evaluate,
+        engine=chosen.engine,
+        services=Services(executors=config.executor),
     )
-    judged = run_stage(stage, run, tracker)
-    summary = scores(run, name)
-    tracker.metrics({f"{name}/{path}": value for path, value in summary.items()})
-    return judged
 
 
-def scores(run: Folder, name: str = "evaluate") -> dict[str, float]:
+def report_scores(config: Config, run: Run) -> dict[str, dict[str, dict[str, float]]]:
+    """`scores` of every verifier and benchmark, also to the tracking server; and ``average``, the macro average over benchmarks."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for verifier in verifiers(config):
+        table[verifier] = {name: scores(run.folder, verifier, name) for name in config.benchmarks}
+        table[verifier]["average"] = macro_average(list(table[verifier].values()))
+        for name, values in table[verifier].items():
+            run.tracker.metrics({f"evaluate/{verifier}/{name}/{path}": value for path, value in values.items()})
+    return table
+
+
+def macro_average(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each score in percent over the benchmarks, however large these are, as the paper's tables have it."""
+    names = [name for name in scores[0] if name.endswith(("accuracy", "f1"))] if scores else []
+    return {name: sum(row[name] for row in scores) / len(scores) for name in names}
+
+
+def scores(run: Folder, verifier: str, name: str) -> dict[str, float]:
     """F1 and accuracies in percent, for the mean of the votes and for one vote; rejected rows count as wrong."""
-    rows = [JudgedSolution.of(row) for row in read_rows(run, name)]
-    labels = {row["id"]: int(row["label"]) for row in read_rows(run, BENCHMARK)}
-    predictions: dict[str, int | None] = {row["id"]: None for row in read_rejects(run, name)}
+    stage = f"evaluate/{verifier}/{name}"
+    rows = [JudgedSolution.of(row) for row in read_rows(run, stage)]
+    labels = {row["id"]: int(row["label"]) for row in read_rows(run, f"benchmarks/{name}")}
+    predictions: dict[str, int | None] = {row["id"]: None for row in read_rejects(run, stage)}
     first: dict[str, int | None] = dict(predictions)
     for row in rows:
         predictions[row.id] = row.prediction

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from actors.code_executor import ExecutorConfig
@@ -13,35 +11,30 @@ from actors.engine import EngineConfig, EngineDied, EngineError, open_engine
 from actors.grading.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, Sample
 from actors.remote import Handles, Services
-from actors.verifier import Verifier, VerifierConfig
+from actors.verifier import Verifier
 from genprm.rationale import read_analysis
 from genprm.records import BenchmarkSolution, Candidate, JudgedSolution, Outcome, Problem, SearchResult
 from genprm.reward import RIGHT_FROM, majority_answer, solution_score
-from workflows.identity import dump, engine_identity, executor_identity, grading_identity
-from workflows.stage.parts import StageSummary, read_rejects, read_rows
-from workflows.stage.pool import Pool
-from workflows.inputs.problems import ProblemsConfig
-from workflows.sections import SearchConfig
-from workflows.stage.running import Stage, run_stage
+from genprm.section import Section
+from workflows.config import Config
+from workflows.models import trained_in
+from workflows.sections import NamedVerifier, SearchConfig
 from workflows.stage.folder import Folder
-from workflows.synthesis import read_problems_stage
-from workflows.stage.tracking import Tracker
+from workflows.stage.parts import read_rejects, read_rows
+from workflows.stage.row_stage import RowStage
+from workflows.stage.run import Run
+from workflows.stage.stage import Stage
+from workflows.synthesis import problems
 
-PROBLEMS = "search_problems"
-STAGE = "search"
 
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSettings:
+class SearchSettings(Section):
     seed: int
     policy_engine: EngineConfig
-    verifier_engine: EngineConfig
     policy: PolicyConfig
-    verifier: VerifierConfig
+    verifier: NamedVerifier
     search: SearchConfig
     grading: GradingConfig
     executor: ExecutorConfig
-    pool: Pool
 
 
 class SearchWorker:
@@ -55,7 +48,7 @@ class SearchWorker:
             config=settings.policy,
             run_seed=settings.seed,
         )
-        engine = open_engine(settings.verifier_engine)
+        engine = open_engine(settings.verifier.engine)
 
         def verifier(num_votes: int, sure: float | None) -> Verifier:
             return Verifier(
@@ -159,43 +152,63 @@ def is_right(candidates: Sequence[Candidate], answer: str | None) -> bool:
     return any(item.answer == answer and item.outcome is Outcome.CORRECT for item in candidates)
 
 
-def search(run: Folder, settings: SearchSettings, tracker: Tracker) -> list[StageSummary]:
-    config = settings.search
-    source = ProblemsConfig(path=config.problems, limit=config.limit, text_field=config.text_field, answer_field=config.answer_field)
-    read = read_problems_stage(run, PROBLEMS, source, "search.problems", tracker)
-    stage = Stage(
-        name=STAGE,
-        reads=PROBLEMS,
+def verifiers(config: Config) -> list[str]:
+    """The names of those that search."""
+    return list(config.verifiers) if config.search.verifiers is None else list(config.search.verifiers)
+
+
+def stages(config: Config, run: Folder) -> list[Stage]:
+    """The problem sets' rows, and each verifier's search on each set."""
+    found: list[Stage] = [
+        problems(chosen, f"search_problems/{name}", f"search_problems.{name}") for name, chosen in config.search_problems.items()
+    ]
+    found += [search(config, verifier, name, run) for verifier in verifiers(config) for name in config.search_problems]
+    return found
+
+
+def search(config: Config, verifier: str, name: str, run: Folder) -> RowStage:
+    """Best-of-N and critic on one problem set with one verifier."""
+    chosen = config.verifiers[verifier]
+    return RowStage(
+        name=f"search/{verifier}/{name}",
+        reads=(f"search_problems/{name}",),
+        after=trained_in(run, chosen.engine),
         key="id",
         writes=SearchResult,
-        make_worker=partial(SearchWorker, settings),
-        config=dump(
-            ("seed", settings.seed),
-            ("policy_engine", engine_identity(settings.policy_engine)),
-            ("verifier_engine", engine_identity(settings.verifier_engine)),
-            ("executor", executor_identity(settings.executor)),
-            ("grading", grading_identity(settings.grading)),
-            ("policy", settings.policy),
-            ("verifier", settings.verifier),
-            ("search", settings.search),
+        settings=SearchSettings(
+            seed=config.seed,
+            policy_engine=config.engines.policy,
+            policy=config.policy,
+            verifier=chosen,
+            search=config.search,
+            grading=config.grading,
+            executor=config.executor,
         ),
-        pool=settings.pool,
-        engine=settings.verifier_engine,
-        services=Services(executors=settings.executor, engines={"policy": settings.policy_engine}),
+        make_worker=SearchWorker,
+        pool=config.pools.search,
+        engine=chosen.engine,
+        services=Services(executors=config.executor, engines={"policy": config.engines.policy}),
     )
-    searched = run_stage(stage, run, tracker)
-    tracker.metrics({f"{STAGE}/{name}": value for name, value in scores(run).items()})
-    return [read, searched]
 
 
-def scores(run: Folder) -> dict[str, float]:
+def report_scores(config: Config, run: Run) -> dict[str, dict[str, dict[str, float]]]:
+    """`scores` of every verifier and problem set, also to the tracking server."""
+    table = {verifier: {name: scores(run.folder, verifier, name) for name in config.search_problems} for verifier in verifiers(config)}
+    for verifier, sets in table.items():
+        for name, values in sets.items():
+            run.tracker.metrics({f"search/{verifier}/{name}/{path}": value for path, value in values.items()})
+    return table
+
+
+def scores(run: Folder, verifier: str, name: str) -> dict[str, float]:
     """Accuracies in percent over all problems; one that could not be searched counts as not solved."""
-    rows = [SearchResult.of(row) for row in read_rows(run, STAGE)]
+    stage = f"search/{verifier}/{name}"
+    rows = [SearchResult.of(row) for row in read_rows(run, stage)]
     if not rows:
         return {}
-    number = len(rows) + len(read_rejects(run, STAGE))
+    number = len(rows) + len(read_rejects(run, stage))
     result = {
-        name: 100.0 * sum(getattr(row, name) for row in rows) / number for name in ("pass_at_1", "majority", "best_of_n", "pass_at_n")
+        choice: 100.0 * sum(getattr(row, choice) for row in rows) / number for choice in ("pass_at_1", "majority", "best_of_n", "pass_at_n")
     }
     for turn in range(len(rows[0].critic_outcomes)):
         right = sum(row.critic_outcomes[turn] is Outcome.CORRECT for row in rows)

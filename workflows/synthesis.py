@@ -1,19 +1,18 @@
 """From problems to training conversations (sections 3.2.1 to 3.2.3 of the paper).
 
-problems -> rollouts -> solutions -> estimates -> labels -> rationales -> conversations
-                                        \-> prior -/
+problems -> rollouts -> solutions -> estimates/E -> labels/L -> conversations/C
+                              \\                                   /
+                               ------> rationales ---------------
 
-``rollouts`` holds one row a problem, which is the policy's unit of work; ``solutions`` the kept paths, one row each; ``prior`` one
-row, what the smoother learned from all counts.
-Engines serve rollouts, estimates and rationales; the other stages are arithmetic over rows and can be made anew at no cost.
+Estimates and rationales depend on the solutions alone, not on one another. ``rollouts`` holds one row a problem, which is the policy's
+unit of work; ``solutions`` the kept paths, one row each; ``prior/E`` one row, what the smoother learned from a sample of the counts, made
+only if a label rule reads it. Problems, solutions (with or without labels) and critiques may come from files instead.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import get_args
+from collections.abc import Iterator, Sequence
 
-from actors.estimator import EstimatorConfig
 from actors.remote import Services
 from genprm import smoothing
 from genprm.consensus import Agreement, agreement
@@ -28,162 +27,213 @@ from genprm.records import (
     Solution,
 )
 from genprm.smoothing import Chain
-from workflows.inputs.files import file_fingerprint
-from workflows.identity import dump, engine_identity, executor_identity, grading_identity
-from workflows.stage.parts import DONE, RejectedRow, StageSummary, read_rows
+from workflows import synthesis_workers as workers
+from workflows.config import Config
+from workflows.inputs.critiques import read_critiques
 from workflows.inputs.problems import ProblemsConfig, read_problems
-from workflows.sections import SynthesisStage
-from workflows.stage.running import Stage, check_resources, run_stage, run_table_stage
+from workflows.inputs.solutions import read_solutions
+from workflows.sampling import smallest_hashes
+from workflows.sections import LabelsConfig
 from workflows.stage.folder import Folder
-from workflows.synthesis_workers import (
-    ConversationWorker,
-    EstimateWorker,
-    LabelWorker,
-    RationaleWorker,
-    RolloutWorker,
-    SolutionWorker,
-    SynthesisSettings,
-)
-from workflows.stage.tracking import Tracker
+from workflows.stage.links import source
+from workflows.stage.parts import RejectedRow, iterate_parts, read_rows
+from workflows.stage.row_stage import Join, RowStage
+from workflows.stage.run import Run
+from workflows.stage.stage import Stage, TableStage
 
-STAGES: tuple[SynthesisStage, ...] = get_args(SynthesisStage)
+PRIOR_SAMPLE = 20_000
+"""Solutions that a prior is learned from, at most; they are chosen by the hash of their id."""
 
 
-def stages(settings: SynthesisSettings, run: Folder) -> list[Stage]:
-    """The stages after ``problems``, in order, but for ``prior``."""
-    engines, pools = settings.engines, settings.pools
-    seed = ("seed", settings.seed)
-    grading = ("grading", grading_identity(settings.grading))
-    return [
-        Stage(
-            name="rollouts",
-            reads="problems",
-            key="id",
-            writes=Rollouts,
-            make_worker=partial(RolloutWorker, settings),
-            config=dump(
-                seed,
-                ("engine", engine_identity(engines.policy)),
-                grading,
-                ("policy", settings.policy),
-                ("rollouts", settings.rollouts),
-            ),
-            pool=pools.rollouts,
-            engine=engines.policy,
-        ),
-        Stage(
-            name="solutions",
-            reads="rollouts",
-            key="problem_id",
-            writes=Solution,
-            make_worker=SolutionWorker,
-            config={},
-        ),
-        estimates_stage(settings),
-        Stage(
-            name="labels",
-            reads="estimates",
-            key="id",
-            writes=LabelledSolution,
-            make_worker=partial(LabelWorker, settings.labels, run),
-            config=dump(("labels", settings.labels)),
-        ),
-        Stage(
-            name="rationales",
-            reads="labels",
-            key="id",
-            writes=Critique,
-            make_worker=partial(RationaleWorker, settings),
-            config=dump(
-                seed,
-                ("engine", engine_identity(engines.rationale)),
-                ("executor", executor_identity(settings.executor)),
-                ("rationales", settings.rationales),
-            ),
-            pool=pools.rationales,
-            engine=engines.rationale,
-            services=Services(executors=settings.executor),
-        ),
-        Stage(
-            name="conversations",
-            reads="rationales",
-            key="id",
-            writes=Conversation,
-            make_worker=partial(ConversationWorker, settings.conversations),
-            config=dump(("conversations", settings.conversations)),
-        ),
-    ]
+def stages(config: Config, run: Folder) -> list[Stage]:
+    """All stages of synthesis, in order."""
+    found: list[Stage] = [problems(config.problems), rollouts(config), *solutions(config)]
+    found += [estimates(config, name) for name in config.estimates]
+    found += [prior(name) for name in config.estimates if any(_learns(labels, name) for labels in config.labels.values())]
+    found += [labels(config, name, run) for name in config.labels]
+    found += [rationales(config)]
+    found += [conversations(config, name) for name in config.conversations]
+    return found
 
 
-def estimates_stage(settings: SynthesisSettings, name: str = "estimates") -> Stage:
-    """solutions -> counts at their states, under any name: estimators can be compared in one run."""
-    return Stage(
-        name=name,
-        reads="solutions",
+def problems(config: ProblemsConfig, name: str = "problems", setting: str = "problems") -> Stage:
+    """A file of problems: checked, deduplicated, decontaminated."""
+
+    def read(_: Run) -> tuple[Sequence[Problem], Sequence[RejectedRow], int]:
+        if config.path is None:
+            raise ValueError(f"{setting}.path: must be set: a file of problems, or hf:NAME:SPLIT")
+        return read_problems(config, f"{setting}.path")
+
+    return TableStage(name=name, setting=setting, writes=Problem, settings=config, make_rows=read)
+
+
+def rollouts(config: Config) -> RowStage:
+    """Many sampled paths of each problem; some are kept."""
+    return RowStage(
+        name="rollouts",
+        reads=("problems",),
         key="id",
-        writes=EstimatedSolution,
-        make_worker=partial(EstimateWorker, settings),
-        config=dump(
-            ("seed", settings.seed),
-            ("engine", engine_identity(settings.engines.completer)),
-            ("grading", grading_identity(settings.grading)),
-            ("prompt", settings.policy.prompt),
-            ("estimates", settings.estimates),
+        writes=Rollouts,
+        settings=workers.RolloutSettings(
+            seed=config.seed, engine=config.engines.policy, policy=config.policy, rollouts=config.rollouts, grading=config.grading
         ),
-        inputs=_top_up_input(settings.estimates),
-        pool=settings.pools.estimates,
-        engine=settings.engines.completer,
+        make_worker=workers.RolloutWorker.open,
+        pool=config.pools.rollouts,
+        engine=config.engines.policy,
     )
 
 
-def _top_up_input(config: EstimatorConfig) -> dict[str, str]:
-    """What is topped up, by its contents; ValueError if it is not there."""
-    if config.top_up is None:
-        return {}
-    folder = Folder(config.top_up) / "estimates"
-    if not folder.exists(DONE):
-        raise ValueError(f"estimates.top_up = {config.top_up!r}: no finished estimates are there; name the directory of a finished run")
-    return {"top_up": folder.read_json(DONE)["contents"]}
+def solutions(config: Config) -> list[Stage]:
+    """The kept paths, one row each; or solutions from a file, graded where the answer is known."""
+    if config.solutions.path is None:
+        made = RowStage(
+            name="solutions",
+            reads=("rollouts",),
+            key="problem_id",
+            writes=Solution,
+            settings=workers.Nothing(),
+            make_worker=workers.SolutionWorker,
+        )
+        return [made]
+    given = TableStage(
+        name="given_solutions",
+        setting="solutions",
+        writes=Solution,
+        settings=config.solutions,
+        make_rows=lambda _: read_solutions(config.solutions),
+    )
+    graded = RowStage(
+        name="solutions",
+        reads=("given_solutions",),
+        key="id",
+        writes=Solution,
+        settings=workers.GivenSolutionSettings(grading=config.grading),
+        make_worker=workers.GivenSolutionWorker,
+    )
+    return [given, graded]
 
 
-def prior_stage(run: Folder, tracker: Tracker) -> StageSummary:
-    """What steps usually do, learned from the counts of all solutions; the counts decide it, and nothing else."""
+def estimates(config: Config, name: str) -> RowStage:
+    """Counts at every state of each solution; those of another run are topped up."""
+    estimator = config.estimates[name]
+    settings = workers.EstimateSettings(
+        seed=config.seed, engine=config.engines.completer, prompt=config.policy.prompt, estimates=estimator, grading=config.grading
+    )
+    known = None if estimator.top_up is None else f"top_up/{name}"
+    return RowStage(
+        name=f"estimates/{name}",
+        reads=("solutions",) if known is None else ("solutions", known),
+        key="id",
+        join=None if known is None else Join(stage=known, key="id", columns=workers.KNOWN_COLUMNS),
+        writes=EstimatedSolution,
+        settings=settings,
+        make_worker=workers.EstimateWorker.open,
+        pool=config.pools.estimates,
+        engine=config.engines.completer,
+    )
 
-    def learn() -> tuple[list[LearnedPrior], list[RejectedRow], int]:
-        chains = [Chain.of(EstimatedSolution.of(row)) for row in read_rows(run, "estimates")]
+
+def top_ups(config: Config) -> dict[str, Folder]:
+    """The estimates of other runs that are topped up, by the names under which this run reads them.
+
+    ValueError if they were made by another completer, prompt, sampling or grading.
+    """
+    found = {}
+    for name, estimator in config.estimates.items():
+        if estimator.top_up is None:
+            continue
+        setting = f"estimates.{name}.top_up"
+        folder = source(estimator.top_up, f"estimates/{name}", setting)
+        before = folder.read_json("_stage.json")["config"]
+        now = estimates(config, name).settings.identity()
+        for part in ("engine", "prompt", "grading"):
+            if before.get(part) != now[part]:
+                raise ValueError(f"{setting} = {estimator.top_up!r}: its {part} was {before.get(part)} and is now {now[part]}; counts of "
+                                 "different models, prompts or graders are not to be mixed")  # fmt: skip
+        if before["estimates"]["sampling"] != now["estimates"]["sampling"]:
+            raise ValueError(f"{setting} = {estimator.top_up!r}: its sampling was {before['estimates']['sampling']} and is now "
+                             f"{now['estimates']['sampling']}; set estimates.{name}.sampling as it was there")  # fmt: skip
+        found[f"top_up/{name}"] = folder
+    return found
+
+
+def prior(name: str) -> Stage:
+    """What steps usually do to a value, learned from the counts; these decide it, and nothing else."""
+
+    def learn(run: Run) -> tuple[Sequence[LearnedPrior], Sequence[RejectedRow], int]:
+        rows = smallest_hashes(_rows(run.folder, f"estimates/{name}"), PRIOR_SAMPLE)
+        chains = [Chain.of(EstimatedSolution.of(row)) for row in rows]
         return [smoothing.fit(chains).learned(len(chains))], [], 1
 
-    plan = {"config": {}, "inputs": {"estimates": (run / "estimates").read_json(DONE)["contents"]}}
-    return run_table_stage("prior", LearnedPrior, run, plan, learn, tracker)
+    return TableStage(name=f"prior/{name}", reads=(f"estimates/{name}",), writes=LearnedPrior, settings=workers.Nothing(), make_rows=learn)
 
 
-def read_problems_stage(run: Folder, name: str, config: ProblemsConfig, setting: str, tracker: Tracker) -> StageSummary:
-    """A problem file as a stage: checked, deduplicated, decontaminated. ``setting`` is where its path is configured."""
-    files = {config.path: file_fingerprint(config.path, setting)}
-    files |= {path: file_fingerprint(path, "problems.benchmarks") for path in config.benchmarks}
-    plan = {"config": dump(("problems", config)), "inputs": files}
-    return run_table_stage(name, Problem, run, plan, lambda: read_problems(config, setting), tracker)
+def labels(config: Config, name: str, run: Folder) -> RowStage:
+    """Step labels by one rule; they cost no engine."""
+    rule = config.labels[name]
+    learned = f"prior/{rule.estimates}" if rule.rule == "smoothed" else None
+    reads: tuple[str, ...] = ("solutions",) if rule.rule == "given" else (f"estimates/{rule.estimates}",)
+    return RowStage(
+        name=f"labels/{name}",
+        reads=reads if learned is None else (*reads, learned),
+        key="id",
+        writes=LabelledSolution,
+        settings=workers.LabelSettings(labels=rule, prior=None if learned is None else (run.uri, learned)),
+        make_worker=workers.LabelWorker,
+    )
 
 
-def synthesize(run: Folder, settings: SynthesisSettings, tracker: Tracker, *, until: SynthesisStage = STAGES[-1]) -> list[StageSummary]:
-    """Run the stages in order, up to and including ``until``; finished ones are skipped.
+def rationales(config: Config) -> Stage:
+    """A critique of each solution, with code that is really run; or critiques from a file."""
+    if config.critiques.path is not None:
+        return TableStage(
+            name="rationales",
+            setting="critiques",
+            writes=Critique,
+            settings=config.critiques,
+            make_rows=lambda _: read_critiques(config.critiques),
+        )
+    return RowStage(
+        name="rationales",
+        reads=("solutions",),
+        key="id",
+        writes=Critique,
+        settings=workers.RationaleSettings(
+            seed=config.seed, engine=config.engines.rationale, executor=config.executor, rationales=config.rationales
+        ),
+        make_worker=workers.RationaleWorker.open,
+        pool=config.pools.rationales,
+        engine=config.engines.rationale,
+        services=Services(executors=config.executor),
+    )
 
-    SetupFailed before anything is spent if the cluster has too little for one that is to be run.
-    """
-    wanted = [stage for stage in stages(settings, run) if STAGES.index(stage.name) <= STAGES.index(until)]
-    check_resources([stage for stage in wanted if not (run / stage.name).exists(DONE)])
-    summaries = [read_problems_stage(run, "problems", settings.problems, "problems.path", tracker)]
-    for stage in wanted:
-        if stage.name == "labels":
-            summaries.append(prior_stage(run, tracker))
-        summaries.append(run_stage(stage, run, tracker))
-    if until == "prior":
-        summaries.append(prior_stage(run, tracker))
-    return summaries
+
+def conversations(config: Config, name: str) -> RowStage:
+    """The critiques on which estimate and judge agree, as training conversations."""
+    chosen = config.conversations[name]
+    return RowStage(
+        name=f"conversations/{name}",
+        reads=("rationales", f"labels/{chosen.labels}"),
+        key="id",
+        join=Join(stage=f"labels/{chosen.labels}", key="id", columns=workers.LABEL_COLUMNS),
+        writes=Conversation,
+        settings=workers.ConversationSettings(conversations=chosen),
+        make_worker=workers.ConversationWorker,
+    )
 
 
-def consensus_agreement(run: Folder) -> Agreement:
-    """How estimate and judge agreed in a finished run, and what was kept."""
-    kept = {row["id"] for row in read_rows(run, "conversations")}
-    rows = read_rows(run, "rationales")
-    return agreement([(row["first_error"], row["judged_first_error"], row["level"]) for row in rows], [row["id"] in kept for row in rows])
+def consensus_agreement(run: Folder, config: Config, name: str) -> Agreement:
+    """How estimate and judge agreed in a finished set of conversations, and what was kept."""
+    kept = {row["id"] for row in read_rows(run, f"conversations/{name}")}
+    estimated = {row["id"]: row["first_error"] for row in read_rows(run, f"labels/{config.conversations[name].labels}")}
+    rows = [row for row in read_rows(run, "rationales") if row["id"] in estimated]
+    return agreement([(estimated[row["id"]], row["judged_first_error"], row["level"]) for row in rows], [row["id"] in kept for row in rows])
+
+
+def _learns(rule: LabelsConfig, estimates: str) -> bool:
+    return rule.rule == "smoothed" and rule.estimates == estimates
+
+
+def _rows(run: Folder, stage: str) -> Iterator[dict[str, object]]:
+    for part in iterate_parts(run, stage):
+        yield from part.to_pylist()

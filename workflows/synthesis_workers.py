@@ -1,14 +1,16 @@
-"""What the stages of synthesis run for a row; which stage reads what is in `workflows.synthesis`."""
+"""What the stages of synthesis run for a row, each with its settings; which stage reads what is in `workflows.synthesis`.
+
+A worker is built from its settings alone, so whatever decides its rows is part of the stage's identity.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from actors.code_executor import CodeRunner, ExecutorConfig
-from actors.engine import Engine, open_engine
-from actors.estimator import EngineCompleter, Estimator, EstimatorConfig, OtherSteps
+from actors.engine import Completion, Engine, EngineConfig, Finish, open_engine
+from actors.estimator import EngineCompleter, Estimator, EstimatorConfig, Known
 from actors.grading.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, RolloutConfig
 from actors.rationalizer import Rationalizer, RationalizerConfig
@@ -16,9 +18,10 @@ from actors.remote import Handles
 from genprm import smoothing
 from genprm.consensus import agree
 from genprm.conversation import NotConvertible, build_conversation
-from genprm.labelling import label, label_smoothed
+from genprm.labelling import label, label_as_given, label_smoothed
 from genprm.records import (
     Conversation,
+    Counts,
     Critique,
     CritiqueOutcome,
     EstimatedSolution,
@@ -30,49 +33,47 @@ from genprm.records import (
     Solution,
 )
 from genprm.screening import find_flaw
+from genprm.section import Placement, Section
 from genprm.smoothing import Smoother
-from workflows.stage.parts import read_rows
-from workflows.inputs.problems import ProblemsConfig
-from workflows.sections import ConversationsConfig, Engines, LabelsConfig, Pools
-from workflows.stage.actor import Reject
+from genprm.steps import join_steps
+from workflows.sections import ConversationsConfig, LabelsConfig
+from workflows.stage.errors import Reject
 from workflows.stage.folder import Folder
+from workflows.stage.parts import read_rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class SynthesisSettings:
-    """All that the stages of synthesis need, each its own section."""
+class Nothing(Section):
+    """The settings of a stage that has none."""
 
+
+class RolloutSettings(Section):
     seed: int
-    problems: ProblemsConfig
-    engines: Engines
+    engine: EngineConfig
     policy: PolicyConfig
     rollouts: RolloutConfig
-    estimates: EstimatorConfig
-    labels: LabelsConfig
-    rationales: RationalizerConfig
-    conversations: ConversationsConfig
     grading: GradingConfig
-    executor: ExecutorConfig
-    pools: Pools
 
 
 class RolloutWorker:
     """problem -> rollouts"""
 
-    def __init__(self, settings: SynthesisSettings, _: Handles) -> None:
-        self._grader = Grader(settings.grading)
-        self._engine = open_engine(settings.engines.policy)
-        self._policy = Policy(engine=self._engine, grader=self._grader, config=settings.policy, run_seed=settings.seed)
+    def __init__(self, settings: RolloutSettings, engine: Engine) -> None:
+        grader = Grader(settings.grading)
+        self._policy = Policy(engine=engine, grader=grader, config=settings.policy, run_seed=settings.seed)
         self._config = settings.rollouts
+
+    @classmethod
+    def open(cls, settings: RolloutSettings, _: Handles) -> Self:
+        return cls(settings, open_engine(settings.engine))
 
     async def process(self, row: dict[str, Any]) -> Sequence[Rollouts]:
         return [await self._policy.rollouts(Problem.of(row), self._config)]
 
 
 class SolutionWorker:
-    """rollouts -> kept solutions; problems that were never or always solved are put aside"""
+    """rollouts -> kept solutions; problems that were never or always solved are rejected"""
 
-    def __init__(self, _: Handles) -> None:
+    def __init__(self, _: Nothing, __: Handles) -> None:
         pass
 
     async def process(self, row: dict[str, Any]) -> Sequence[Solution]:
@@ -98,86 +99,146 @@ class SolutionWorker:
         ]
 
 
-class EstimateWorker:
-    """solution -> Monte Carlo counts at its states"""
+class GivenSolutionSettings(Section):
+    grading: GradingConfig
 
-    def __init__(self, settings: SynthesisSettings, _: Handles) -> None:
-        earlier = settings.estimates.top_up
-        rows = read_rows(Folder(earlier), "estimates") if earlier is not None else []
+
+class GivenSolutionWorker:
+    """solution from a file -> the same with its outcome, where the problem's answer is known"""
+
+    def __init__(self, settings: GivenSolutionSettings, _: Handles) -> None:
         self._grader = Grader(settings.grading)
-        self._engine = self.open_engine(settings)
+
+    async def process(self, row: dict[str, Any]) -> Sequence[Solution]:
+        solution = Solution.of(row)
+        if solution.answer is None:
+            return [solution]
+        whole = Completion(text=join_steps(solution.steps), finish=Finish.STOP, num_tokens=0)
+        (grade,) = await self._grader.grade_all([whole], solution.answer)
+        return [Solution.of(row | {"outcome": grade.outcome, "final_answer": grade.answer})]
+
+
+class EstimateSettings(Section):
+    seed: int
+    engine: EngineConfig
+    prompt: str
+    estimates: EstimatorConfig
+    grading: GradingConfig
+
+
+class EstimateWorker:
+    """solution -> Monte Carlo counts at its states; those of an earlier run (``known_...``, joined by id) are kept and topped up"""
+
+    def __init__(self, settings: EstimateSettings, engine: Engine) -> None:
         completer = EngineCompleter(
-            engine=self._engine,
-            grader=self._grader,
-            prompts=settings.policy,
+            engine=engine,
+            grader=Grader(settings.grading),
+            prompt=settings.prompt,
             sampling=settings.estimates.sampling,
             run_seed=settings.seed,
         )
-        known = {row["id"]: EstimatedSolution.of(row) for row in rows}
-        self._estimator = Estimator(completer=completer, config=settings.estimates, known=known)
+        self._estimator = Estimator(completer=completer, config=settings.estimates)
 
-    def open_engine(self, settings: SynthesisSettings) -> Engine:
-        return open_engine(settings.engines.completer)
+    @classmethod
+    def open(cls, settings: EstimateSettings, _: Handles) -> Self:
+        return cls(settings, open_engine(settings.engine))
 
     async def process(self, row: dict[str, Any]) -> Sequence[EstimatedSolution]:
-        try:
-            return [await self._estimator.estimate(Solution.of(row))]
-        except OtherSteps as error:
-            raise Reject("other steps in estimates.top_up", str(error)) from error
+        solution = Solution.of(row)
+        if solution.outcome is None:
+            raise Reject("no reference answer", "completions can't be graded; give the problem's answer with the solution")
+        known = None
+        if row.get("known_steps") is not None:
+            if tuple(row["known_steps"]) != solution.steps:
+                raise Reject("other steps in top_up", f"{solution.id} has other steps there; name a run that has the same solutions")
+            known = Known(start=Counts(**row["known_start"]), steps_S=tuple(Counts(**counts) for counts in row["known_counts"]))
+        return [await self._estimator.estimate(solution, known)]
+
+
+KNOWN_COLUMNS = {"steps": "known_steps", "start_counts": "known_start", "step_counts_S": "known_counts"}
+"""What `EstimateWorker` reads of an earlier run's estimates, and under which names."""
+
+
+class LabelSettings(Section):
+    """``prior`` is where the rule ``smoothed`` finds what was learned from all counts: a run and its stage."""
+
+    labels: LabelsConfig
+    prior: Placement[tuple[str, str] | None] = None
 
 
 class LabelWorker:
-    """counts -> values, progress, labels"""
+    """counts, or labels that came with the solution -> values, progress, labels"""
 
-    def __init__(self, config: LabelsConfig, run: Folder, _: Handles) -> None:
-        self._config = config
+    def __init__(self, settings: LabelSettings, _: Handles) -> None:
+        self._config = settings.labels
         self._smoother: Smoother | None = None
-        if config.rule == "smoothed":
-            (learned,) = read_rows(run, "prior")
-            self._smoother = Smoother(smoothing.Prior.of(LearnedPrior.of(learned)), config.epsilon)
+        if settings.prior is not None:
+            run, stage = settings.prior
+            (learned,) = read_rows(Folder(run), stage)
+            self._smoother = Smoother(smoothing.Prior.of(LearnedPrior.of(learned)), settings.labels.epsilon)
 
     async def process(self, row: dict[str, Any]) -> Sequence[LabelledSolution]:
+        rule = self._config.rule
+        if rule == "given":
+            labelled = label_as_given(Solution.of(row))
+            if labelled is None:
+                raise Reject("no label", "the solution came without labels")
+            return [labelled]
         solution = EstimatedSolution.of(row)
-        if self._smoother is not None:
+        if rule == "smoothed":
+            assert self._smoother is not None
             return [label_smoothed(solution, self._smoother)]
-        assert self._config.rule != "smoothed"
-        return [label(solution, self._config.rule, self._config.epsilon)]
+        return [label(solution, rule, self._config.epsilon)]
+
+
+class RationaleSettings(Section):
+    seed: int
+    engine: EngineConfig
+    executor: ExecutorConfig
+    rationales: RationalizerConfig
 
 
 class RationaleWorker:
-    """labelled solution -> critique"""
+    """solution -> critique"""
 
-    def __init__(self, settings: SynthesisSettings, handles: Handles) -> None:
-        self._engine = self.open_engine(settings)
-        runner = self.open_runner(handles)
-        self._rationalizer = Rationalizer(engine=self._engine, runner=runner, config=settings.rationales, run_seed=settings.seed)
+    def __init__(self, settings: RationaleSettings, engine: Engine, runner: CodeRunner) -> None:
+        self._rationalizer = Rationalizer(engine=engine, runner=runner, config=settings.rationales, run_seed=settings.seed)
 
-    def open_engine(self, settings: SynthesisSettings) -> Engine:
-        return open_engine(settings.engines.rationale)
-
-    def open_runner(self, handles: Handles) -> CodeRunner:
-        return handles.runner()
+    @classmethod
+    def open(cls, settings: RationaleSettings, handles: Handles) -> Self:
+        return cls(settings, open_engine(settings.engine), handles.runner())
 
     async def process(self, row: dict[str, Any]) -> Sequence[Critique]:
-        return [await self._rationalizer.critique(LabelledSolution.of(row))]
+        return [await self._rationalizer.critique(Solution.of(row))]
+
+
+class ConversationSettings(Section):
+    conversations: ConversationsConfig
+
+
+LABEL_COLUMNS = {"labels_S": "labels_S", "first_error": "first_error"}
+"""What `ConversationWorker` reads of a solution's labels, which are joined to its critique."""
 
 
 class ConversationWorker:
-    """critique -> conversation, if estimate and judge agree, nothing in it would spoil training, and every paragraph has its parts"""
+    """critique and labels -> conversation, if both agree, nothing in it would spoil training, and every paragraph has its parts"""
 
-    def __init__(self, config: ConversationsConfig, _: Handles) -> None:
-        self._config = config
+    def __init__(self, settings: ConversationSettings, _: Handles) -> None:
+        self._config = settings.conversations
 
     async def process(self, row: dict[str, Any]) -> Sequence[Conversation]:
         critique = Critique.of(row)
+        labels, first_error = row["labels_S"], row["first_error"]
+        if labels is None:
+            raise Reject("no label", "the solution was rejected before it was labelled")
         if critique.outcome is not CritiqueOutcome.READ or critique.judged_first_error is None:
             raise Reject(critique.outcome.value.replace("_", " "))
-        if not agree(critique.labels_S, critique.judged_first_error):
-            raise Reject("no consensus", f"estimate {critique.first_error}, judge {critique.judged_first_error}")
-        flaw = find_flaw(critique, tolerated=self._config.tolerate)
+        if not agree(labels, critique.judged_first_error):
+            raise Reject("no consensus", f"estimate {first_error}, judge {critique.judged_first_error}")
+        flaw = find_flaw(critique, first_error, tolerated=self._config.tolerate)
         if flaw is not None:
             raise Reject(flaw.value)
         try:
-            return [build_conversation(critique, direct=self._config.direct)]
+            return [build_conversation(critique, first_error, direct=self._config.direct)]
         except NotConvertible as reason:
             raise Reject(str(reason)) from reason

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,25 @@ from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from actors.training.config import TrainConfig
-from cluster import interrupts
-from cluster.plan import Demand, shortfall
+from cluster.plan import Demand
 from genprm.records import Conversation, Record
+from workflows.config import Config
 from workflows.stage import parts
-from workflows.identity import weights_fingerprint
-from workflows.stage.parts import PartAccount, RejectedRow, StageSummary
-from workflows.stage.running import SetupFailed
 from workflows.stage.actor import SETUP_ERROR
-from workflows.stage.record import StageFailed, announce_finished, check_plan, finish
+from workflows.stage.errors import SetupFailed, StageFailed
 from workflows.stage.folder import Folder
-from workflows.stage.tracking import Tracker
+from workflows.stage.links import dataset
+from workflows.stage.parts import PartAccount, RejectedRow, StageSummary
+from workflows.stage.progress import StageProgress
+from workflows.stage.record import finish
+from workflows.stage.run import Run
+from workflows.stage.stage import Stage
+from workflows.stage.versions import versions
 
-STAGE = "train"
-SAY_EVERY_S = 5.0
+EXPORT = "export"
+LOG = "log.jsonl"
 TOO_LONG = "_too_long.json"
+POLL_S = 0.5
 
 
 class TrainStep(Record):
@@ -51,92 +57,120 @@ class _Trainer(TorchTrainer):
         pass
 
 
-def export_folder(run: Folder) -> Path:
-    return local_path(run) / STAGE / "export"
+def stages(config: Config) -> list[Stage]:
+    """A stage for each model."""
+    return [
+        TrainStage(name=f"train/{name}", reads=(f"conversations/{model.conversations}",), writes=TrainStep, settings=model)
+        for name, model in config.models.items()
+    ]
 
 
-def local_path(run: Folder) -> Path:
-    if not run.is_local:
-        raise ValueError(f"--run-dir = {run.uri!r}: training writes checkpoints through a file system; mount it and give its path")
-    return Path(run.uri).absolute()
+def export_folder(run: Folder, name: str) -> Path:
+    """Where the trained model is, in Hugging Face format."""
+    return local_path(dataset(run, f"train/{name}")) / EXPORT
 
 
-def train(run: Folder, config: TrainConfig, *, conversations: str, tracker: Tracker) -> StageSummary:
-    """Fine-tune on a finished conversations stage; goes on from the newest checkpoint; a finished one is only reported."""
-    interrupts.check()
-    source = (run / conversations).read_json(parts.DONE)
-    inputs = {conversations: source["contents"], "base_model": weights_fingerprint(config.base_model) or config.base_model}
-    plan = {"config": json.loads(config.model_dump_json()), "inputs": inputs}
-    folder = run / STAGE
-    check_plan(folder, plan)
-    if folder.exists(parts.DONE):
-        return announce_finished(folder)
-    if source["rows_out"] == 0:
-        raise StageFailed(f"{conversations} has no rows: nothing to train on; look at its rejects for why")
-    missing = shortfall(
-        Demand(cpus=config.num_cpus, gpus=config.num_gpus).times(config.num_workers),
-        ray.cluster_resources(),
-        "lower train.num_workers, train.num_cpus or train.num_gpus, or raise ray.num_cpus",
-    )
-    if missing:
-        raise SetupFailed(f"stage {STAGE} {missing}")
-    failure = local_path(run) / STAGE / SETUP_ERROR
-    failure.unlink(missing_ok=True)
-    folder.write_json(parts.PLAN, plan)
-    print(f"{STAGE}: {source['rows_out']} conversations, {config.epochs} epochs, {config.num_workers} workers", flush=True)
-    files = [(run / conversations).path_of(name) for name in parts.part_names(run, conversations)]
-    trainer = _Trainer(
-        _train_in_worker,
-        train_loop_config={"config": config.model_dump(), "folder": str(local_path(run) / STAGE)},
-        datasets={"train": ray.data.read_parquet(files).materialize()},
-        dataset_config=DataConfig(datasets_to_split=[]),
-        torch_config=TorchConfig(backend="nccl" if config.num_gpus else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
-            use_gpu=config.num_gpus > 0,
-            resources_per_worker={"CPU": config.num_cpus} | ({"GPU": config.num_gpus} if config.num_gpus else {}),
-        ),
-        run_config=RunConfig(name="ray-train", storage_path=str(local_path(run) / STAGE), failure_config=FailureConfig(max_failures=1)),
-    )
-    try:
-        trainer.fit()
-    except (RayError, RuntimeError) as error:
-        if failure.is_file():
-            raise SetupFailed(f"stage {STAGE} can't start: {json.loads(failure.read_text())['message']}") from error
-        raise StageFailed(f"stage {STAGE} stopped: {error}; run the same command again to go on") from error
-    return _record(run, plan, int(source["rows_out"]), tracker)
+def local_path(folder: Folder) -> Path:
+    if not folder.is_local:
+        raise ValueError(f"--run-dir: {folder.uri!r}: training writes checkpoints through a file system; mount it and give its path")
+    return Path(folder.uri).absolute()
 
 
-def _record(run: Folder, plan: Mapping[str, Any], rows_in: int, tracker: Tracker) -> StageSummary:
-    """The training log as the stage's dataset, its totals as the stage's record."""
-    log = read_log(local_path(run) / STAGE)
-    seconds = sum(row["seconds"] for row in log)
-    now = time.time()
-    too_long = json.loads((local_path(run) / STAGE / TOO_LONG).read_text())
-    rejects = [RejectedRow(id=name, reason="too long", detail="more tokens than train.max_length") for name in too_long]
-    keys = [f"in-{index}" for index in range(rows_in)]
-    account = PartAccount(
-        keys=keys,
-        rows_per_key=[len(log)] + [0] * (rows_in - 1),
-        rejected=dict.fromkeys(keys[rows_in - len(too_long) :], "too long"),
-        tokens=sum(row["tokens"] for row in log),
-        session="train",
-        began=now - seconds,
-        committed=now,
-    )
-    parts.write_part(run, STAGE, log, TrainStep.schema(), account, rejects)
-    for row in log:
-        tracker.metrics({"train/loss": row["loss"], "train/learning_rate": row["learning_rate"]}, step=row["step"])
-    return finish(STAGE, TrainStep.schema(), run, plan, rows_in, tracker)
+@dataclass(frozen=True, kw_only=True)
+class TrainStage(Stage):
+    """Fine-tunes a model on a set of conversations; resumes from the newest checkpoint. Its dataset is the training log."""
+
+    settings: TrainConfig
+
+    @property
+    def demand(self) -> Demand:
+        return Demand(cpus=self.settings.num_cpus, gpus=self.settings.num_gpus).times(self.settings.num_workers)
+
+    def make(self, run: Run, plan: Mapping[str, Any]) -> StageSummary:
+        config, folder = self.settings, local_path(run.folder / self.name)
+        rows_in = int(parts.read_record(run.folder, self.reads[0])["rows_out"])
+        if rows_in == 0:
+            raise StageFailed(f"{self.reads[0]} has no rows: nothing to train on; look at its rejects for why")
+        failure = folder / SETUP_ERROR
+        failure.unlink(missing_ok=True)
+        trainer = _Trainer(
+            _train_in_worker,
+            train_loop_config={"config": config.model_dump(), "folder": str(folder)},
+            datasets={"train": ray.data.read_parquet(parts.part_paths(run.folder, self.reads[0])).materialize()},
+            dataset_config=DataConfig(datasets_to_split=[]),
+            torch_config=TorchConfig(backend="nccl" if config.num_gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=config.num_workers,
+                use_gpu=config.num_gpus > 0,
+                resources_per_worker={"CPU": config.num_cpus} | ({"GPU": config.num_gpus} if config.num_gpus else {}),
+            ),
+            run_config=RunConfig(name="ray-train", storage_path=str(folder), failure_config=FailureConfig(max_failures=1)),
+        )
+        num_steps = config.epochs * -(-rows_in // config.batch_size)
+        try:
+            with run.terminal.stage(self.name, done=len(read_log(folder)), total=num_steps) as progress, _Following(folder, progress):
+                trainer.fit()
+        except (RayError, RuntimeError) as error:
+            if failure.is_file():
+                raise SetupFailed(f"stage {self.name} can't start: {json.loads(failure.read_text())['message']}") from error
+            raise StageFailed(f"stage {self.name} stopped: {error}; run the same command again to resume") from error
+        return self._record(run, plan, rows_in)
+
+    def _record(self, run: Run, plan: Mapping[str, Any], rows_in: int) -> StageSummary:
+        """The training log as the stage's dataset, its totals as the stage's record."""
+        folder = local_path(run.folder / self.name)
+        log = read_log(folder)
+        seconds = sum(row["seconds"] for row in log)
+        now = time.time()
+        too_long = json.loads((folder / TOO_LONG).read_text())
+        rejects = [RejectedRow(id=name, reason="too long", detail="more tokens than max_length") for name in too_long]
+        keys = [f"in-{index}" for index in range(rows_in)]
+        account = PartAccount(
+            keys=keys,
+            rows_per_key=[len(log)] + [0] * (rows_in - 1),
+            rejected=dict.fromkeys(keys[rows_in - len(too_long) :], "too long"),
+            tokens=sum(row["tokens"] for row in log),
+            session="train",
+            began=now - seconds,
+            committed=now,
+            versions=versions(),
+        )
+        parts.write_part(run.folder, self.name, log, TrainStep.schema(), account, rejects)
+        for row in log:
+            run.tracker.metrics({f"{self.name}/loss": row["loss"], f"{self.name}/learning_rate": row["learning_rate"]}, step=row["step"])
+        return finish(self.name, TrainStep.schema(), run, plan, rows_in)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The steps of the training log; after a resume a step's last entry counts."""
+    """The steps of the training log; after a resume a step's last entry counts. A line that is not whole yet is left out."""
     steps: dict[int, dict[str, Any]] = {}
-    for line in (folder / "log.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        steps[row["step"]] = row
+    file = folder / LOG
+    for line in file.read_text().splitlines(keepends=True) if file.is_file() else ():
+        if line.endswith("\n"):
+            row = json.loads(line)
+            steps[row["step"]] = row
     return [steps[step] for step in sorted(steps)]
+
+
+class _Following:
+    """Shows the training log's new lines as progress, as long as it is entered."""
+
+    def __init__(self, folder: Path, progress: StageProgress) -> None:
+        self._folder, self._progress = folder, progress
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="training log", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._over.wait(POLL_S):
+            for row in read_log(self._folder)[self._progress.done :]:
+                self._progress.advance(tokens=row["tokens"], detail=f"loss {row['loss']:.4f}")
 
 
 def _train_in_worker(settings: dict[str, Any]) -> None:
@@ -166,20 +200,17 @@ def _train_in_worker(settings: dict[str, Any]) -> None:
     if rank == 0:
         (folder / TOO_LONG).write_text(json.dumps(trainer.too_long))
     if trainer.load_checkpoint(folder / "checkpoints") and rank == 0:
-        print(f"{STAGE}: going on from step {trainer.step} of {len(trainer.batches)}", flush=True)
-    began = said = time.monotonic()
-    with (folder / "log.jsonl").open("a") as log:
+        print(f"resuming from step {trainer.step} of {len(trainer.batches)}", flush=True)
+    began = time.monotonic()
+    with (folder / LOG).open("a") as log:
         for step in trainer.train():
             now = time.monotonic()
             if rank == 0:
                 entry = {**step, "step": int(step["step"]), "tokens": int(step["tokens"]), "seconds": now - began}
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
-                if now - said > SAY_EVERY_S:
-                    said = now
-                    print(f"{STAGE}: step {trainer.step}/{len(trainer.batches)}, loss {step['loss']:.4f}", flush=True)
             began = now
             if trainer.step % config.checkpoint_every_steps == 0 or trainer.step == len(trainer.batches):
                 trainer.save_checkpoint(folder / "checkpoints")
-    trainer.export(folder / "export")
+    trainer.export(folder / EXPORT)
     ray.train.report({"step": trainer.step})

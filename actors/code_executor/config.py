@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+from typing import ClassVar
 
 from pydantic import Field
 
-from genprm.section import Section
+from genprm.section import Placement, Section
 
 
 class Tier(enum.StrEnum):
@@ -36,9 +37,11 @@ class ExecutorConfig(Section):
     Ray resources, to place executors.
     """
 
-    num_executors: int = Field(default=1, ge=1)
-    num_cpus: float = Field(default=1, ge=0)
-    resources: dict[str, float] = Field(default_factory=dict)
+    LIBRARIES: ClassVar[tuple[str, ...]] = ("numpy", "sympy", "scipy", "mpmath")
+
+    num_executors: Placement[int] = Field(default=1, ge=1)
+    num_cpus: Placement[float] = Field(default=1, ge=0)
+    resources: Placement[dict[str, float]] = Field(default_factory=dict)
     timeout_s: float = Field(default=5.0, gt=0)
     max_output_chars: int = Field(default=2000, ge=1)
     output_limit_mib: float = Field(default=4, gt=0)
@@ -46,11 +49,11 @@ class ExecutorConfig(Section):
     session_cpu_s: int = Field(default=60, ge=1)
     scratch_mib: float = Field(default=64, ge=0)
     scratch_files: int = Field(default=4096, ge=0)
-    scratch_dir: str | None = None
-    max_sessions: int = Field(default=256, ge=1, le=4096)
-    idle_s: float = Field(default=300, gt=0)
-    spares: int = Field(default=1, ge=0)
+    scratch_dir: Placement[str | None] = None
+    max_sessions: Placement[int] = Field(default=256, ge=1, le=4096)
+    idle_s: Placement[float] = Field(default=300, gt=0)
+    spares: Placement[int] = Field(default=1, ge=0)
     libraries: tuple[str, ...] = ("numpy", "sympy", "scipy", "mpmath")
-    preload: tuple[str, ...] = ("numpy", "sympy", "mpmath", "scipy.optimize", "scipy.integrate")
-    namespaces: bool = True
-    lowest_tier: Tier = Tier.STANDARD
+    preload: Placement[tuple[str, ...]] = ("numpy", "sympy", "mpmath", "scipy.optimize", "scipy.integrate")
+    namespaces: Placement[bool] = True
+    lowest_tier: Placement[Tier] = Tier.STANDARD

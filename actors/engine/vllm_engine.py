@@ -13,7 +13,6 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -31,7 +30,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from actors.engine.base import Completion, EngineDied, EngineError, Finish, Request
 from actors.engine.config import VllmEngineConfig
 from actors.engine.prompt_encoder import PromptEncoder
-from actors.models import local_model
+from actors.models import hub_name, local_model
 
 SMALLEST_CPU_BLOCK = 32
 
@@ -49,6 +48,7 @@ def engine_arguments(config: VllmEngineConfig) -> dict[str, Any]:
     """What vLLM is told, whoever starts it."""
     arguments: dict[str, Any] = {
         "model": local_model(config.model),
+        "revision": hub_name(config.model)[1],
         "dtype": config.dtype,
         "max_model_len": config.max_model_len,
         "max_num_seqs": config.max_num_seqs,
@@ -69,6 +69,13 @@ def engine_arguments(config: VllmEngineConfig) -> dict[str, Any]:
     if config.kv_cache_gib is not None:
         arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gib * (1 << 30))
     return arguments
+
+
+def offline_vllm(config: VllmEngineConfig) -> Any:
+    """vLLM's own offline interface, started as `VllmEngine` starts it."""
+    from vllm import LLM  # takes a while to import, and no worker needs it
+
+    return LLM(**engine_arguments(config))
 
 
 class VllmEngine:
@@ -192,62 +199,6 @@ def sampling_params(request: Request, room: int, config: VllmEngineConfig) -> Sa
         logprobs=request.num_logprobs or None,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-
-
-class BareVllm:
-    """vLLM's own offline interface with the same settings, for benchmarks to compare with."""
-
-    def __init__(self, config: VllmEngineConfig) -> None:
-        from vllm import LLM  # takes a while to import, and no worker needs it
-
-        self._config = config
-        self._llm = LLM(**engine_arguments(config))
-        self._encode = prompt_encoder(self._llm.get_tokenizer(), config)
-
-    def generate(self, requests: Sequence[Request], lengths: Sequence[int] | None = None) -> tuple[int, float]:
-        """Serve all requests at once, each to exactly its length where ``lengths`` are given; completion tokens and seconds."""
-        wanted = [None] * len(requests) if lengths is None else lengths
-        prompts, params = zip(*(self._asked(*item) for item in zip(requests, wanted, strict=True)), strict=True)
-        began = time.monotonic()
-        outputs = self._llm.generate(prompts, params, use_tqdm=False)
-        seconds = time.monotonic() - began
-        return sum(len(item.token_ids) for output in outputs for item in output.outputs), seconds
-
-    def converse(self, conversations: Sequence[Sequence[tuple[Request, int]]]) -> tuple[int, float]:
-        """Serve each request of a conversation as soon as the one before it is answered, to exactly its length (of every completion), as
-        many conversations side by side as the engine serves requests. Completion tokens and seconds.
-        """
-        engine = self._llm.llm_engine
-        asked = [iter([self._asked(request, length) for request, length in conversation]) for conversation in conversations]
-        waiting = iter(range(len(asked)))
-        began = time.monotonic()
-        tokens = 0
-
-        def go_on(number: int | None) -> None:
-            """Ask this conversation's next request, or the first of another one if it has ended."""
-            while number is not None:
-                following = next(asked[number], None)
-                if following is not None:
-                    engine.add_request(str(number), *following)
-                    return
-                number = next(waiting, None)
-
-        for number in itertools.islice(waiting, self._config.max_num_seqs):
-            go_on(number)
-        while engine.has_unfinished_requests():
-            for output in engine.step():
-                if output.finished:
-                    tokens += sum(len(item.token_ids) for item in output.outputs)
-                    go_on(int(output.request_id))
-        return tokens, time.monotonic() - began
-
-    def _asked(self, request: Request, length: int | None = None) -> tuple[dict[str, list[int]], SamplingParams]:
-        token_ids = self._encode(request.turns, request.prefix)
-        params = sampling_params(request, self._config.max_model_len - len(token_ids), self._config)
-        if length is not None:
-            params.max_tokens, params.ignore_eos = length, True
-            params.stop, params.stop_token_ids = [], []
-        return {"prompt_token_ids": token_ids}, params
 
 
 def _completion(item: Any) -> Completion:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
 from actors.engine import Completion, Finish
-from genprm.section import Section
-from genprm.grading import Grade, extract_answer, plain_equality
 from actors.grading.pool import GradingPool
+from genprm.grading import Grade, extract_answer, plain_equality
 from genprm.records import Outcome
+from genprm.section import Placement, Section
 
 
 class GradingConfig(Section):
     """``timeout_s`` is the wall clock of one comparison; ``num_processes`` compare side by side in each worker."""
 
+    LIBRARIES: ClassVar[tuple[str, ...]] = ("math-verify", "latex2sympy2-extended", "sympy")
+
     timeout_s: float = Field(default=5.0, gt=0)
-    num_processes: int = Field(default=1, ge=1)
+    num_processes: Placement[int] = Field(default=1, ge=1)
 
 
 class Grader:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from genprm.section import Section
+from actors.models import model_identity
+from genprm.section import IdentifiedBy, Placement, Section
 
 
 class TrainConfig(Section):
@@ -15,10 +16,13 @@ class TrainConfig(Section):
     ``batch_size`` is global, in conversations; ``micro_batch_size`` is what one process computes at a time.
     """
 
-    base_model: str
+    LIBRARIES: ClassVar[tuple[str, ...]] = ("torch", "transformers", "deepspeed")
+
+    conversations: Placement[str] = ""
+    base_model: Annotated[str, IdentifiedBy(model_identity)]
     num_workers: int = Field(default=1, ge=1)
-    num_cpus: float = Field(default=1, ge=0)
-    num_gpus: float = Field(default=1, ge=0)
+    num_cpus: Placement[float] = Field(default=1, ge=0)
+    num_gpus: Placement[float] = Field(default=1, ge=0)
     zero_stage: Literal[0, 1, 2, 3] = 2
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     gradient_checkpointing: bool = False
@@ -30,5 +34,5 @@ class TrainConfig(Section):
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_length: int = Field(default=8192, ge=2)
-    checkpoint_every_steps: int = Field(default=50, ge=1)
+    checkpoint_every_steps: Placement[int] = Field(default=50, ge=1)
     seed: int = 0

@@ -19,9 +19,9 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from actors.models import local_model
-from actors.training.tokenization import TokenizedConversation, check_template, tokenize
+from actors.models import hub_name, local_model
 from actors.training.config import TrainConfig
+from actors.training.tokenization import TokenizedConversation, check_template, tokenize
 from genprm.records import Conversation
 
 # DeepSpeed would compile its shared-memory collectives at the first start: 40 s, and a C++ compiler that may not be there.
@@ -47,7 +47,7 @@ class Trainer:
         self._config = config
         self._device = device
         self._rank, self._world = dist.get_rank(), dist.get_world_size()
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(local_model(config.base_model))
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(local_model(config.base_model), revision=hub_name(config.base_model)[1])
         check_template(self.tokenizer)
         tokenized = {conversation.id: tokenize(self.tokenizer, conversation.messages) for conversation in conversations}
         self.too_long = [name for name, row in tokenized.items() if len(row.ids_T) > config.max_length]
@@ -59,7 +59,7 @@ class Trainer:
         self.batches = batch_indices(len(self._rows), config.batch_size, config.epochs, config.seed)
         dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
         torch.manual_seed(config.seed)
-        model = AutoModelForCausalLM.from_pretrained(local_model(config.base_model), dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(local_model(config.base_model), revision=hub_name(config.base_model)[1], dtype=dtype)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         self._engine: Any = deepspeed.initialize(model=model, config=self._deepspeed_config(), dist_init_required=False)[0]

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.grading import grade
-from genprm.grading import extract_answer, extract_boxed
 from actors.grading.pool import GradingPool
+from genprm.grading import extract_answer, extract_boxed
 from genprm.records import Outcome
 from tests.shared_data import shared
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import psutil
 
-from jobs.config import Config, load
-from jobs.settings import evaluation_settings, search_settings, synthesis_settings
-from workflows import evaluation, parts, search, training
+from jobs.config import load
+from workflows import evaluation, search, synthesis, training
+from workflows.config import Config
+from workflows.stage import parts
 from workflows.stage.folder import Folder
-from workflows.synthesis import synthesize
-from workflows.stage.tracking import Tracker, TrackingConfig
+from workflows.stage.graph import run_stages
+from workflows.stage.run import Run
+from workflows.stage.stage import Stage
 
 NUM_PROBLEMS = 24
 
@@ -36,10 +38,10 @@ def configuration(folder: Path, run: Folder, more: Sequence[str] = ()) -> Config
         f"problems.path={folder / 'problems.jsonl'}",
         "problems.limit=1000",
         "problems.benchmarks=[]",
-        f"evaluate.benchmark={folder / 'benchmark.json'}",
-        "evaluate.limit=1000",
-        f"search.problems={folder / 'problems.jsonl'}",
-        "search.limit=1000",
+        f"benchmarks={{sums={{path='{folder / 'benchmark.json'}'}}}}",
+        f"search_problems={{sums={{path='{folder / 'problems.jsonl'}'}}}}",
+        "verifiers={genprm={}}",
+        "search.verifiers=['genprm']",
         "train.epochs=4",
         *(f"pools.{stage}.rows_in_flight=4" for stage in ("rollouts", "estimates", "rationales", "evaluate", "search")),
         *more,
@@ -73,33 +75,34 @@ def killing(workers: Sequence[str], begun: Callable[[], bool]) -> Iterator[list[
         thread.join()
 
 
+def all_stages(config: Config, run: Folder) -> list[Stage]:
+    return [*synthesis.stages(config, run), *training.stages(config), *evaluation.stages(config, run), *search.stages(config, run)]
+
+
+KINDS = ("rollouts", "solutions", "estimates", "rationales", "labels", "conversations", "train", "evaluate", "search")
+
+
 def loop(folder: Path, victims: dict[str, Sequence[str]]) -> tuple[Folder, dict[str, list[str]]]:
-    """The whole loop stage by stage; in each stage of ``victims`` one worker of each title is killed after the first part."""
-    run = Folder(str(folder / "run"))
-    run.create()
-    config = configuration(folder, run)
-    tracker = Tracker(TrackingConfig(uri="off"), job="test", run=run, resolved={})
+    """The whole loop, a kind of stage at a time; in each kind of ``victims`` one worker of each title is killed after the first part."""
+    run = Run.untracked(Folder(str(folder / "run")))
+    run.folder.create()
+    config = configuration(folder, run.folder)
+    stages = all_stages(config, run.folder)
     kills: dict[str, list[str]] = {}
 
     def begun(stage: str) -> bool:
-        if stage == "train":
-            return (folder / "run" / "train" / "checkpoints" / "latest").is_file()
-        return bool(parts.part_names(run, stage))
+        if stage.startswith("train/"):
+            return (folder / "run" / stage / "checkpoints" / "latest").is_file()
+        return bool(parts.part_names(run.folder, stage))
 
-    def under_fire(stage: str, action: Callable[[], Any]) -> None:
-        if stage not in victims:
-            action()
-            return
-        with killing(victims[stage], lambda: begun(stage)) as kills[stage]:
-            action()
-
-    for stage in ("rollouts", "solutions", "estimates", "labels", "rationales", "conversations"):
-        under_fire(stage, lambda stage=stage: synthesize(run, synthesis_settings(config), tracker, until=stage))  # type: ignore[misc]
-    under_fire("train", lambda: training.train(run, config.train, conversations="conversations", tracker=tracker))
-    evaluation.read_benchmark_stage(run, config.evaluate, tracker)
-    under_fire("evaluate", lambda: evaluation.evaluate(run, evaluation_settings(config), tracker))
-    under_fire("search", lambda: search.search(run, search_settings(config), tracker))
-    return run, kills
+    for kind in KINDS:
+        (stage,) = (stage.name for stage in stages if stage.name.partition("/")[0] == kind and stage.name != "estimates/thrifty")
+        if kind not in victims:
+            run_stages(stages, run, [stage])
+            continue
+        with killing(victims[kind], lambda stage=stage: begun(stage)) as kills[kind]:  # type: ignore[misc]
+            run_stages(stages, run, [stage])
+    return run.folder, kills
 
 
 def rows(run: Folder, stage: str) -> list[dict[str, Any]]:

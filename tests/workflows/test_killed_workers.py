@@ -8,20 +8,25 @@ from pathlib import Path
 import pytest
 
 from tests.workflows.scripted_loop import NUM_PROBLEMS, loop, rows
-from workflows import evaluation, parts, search
+from workflows import evaluation, search
+from workflows.stage import parts
 from workflows.stage.folder import Folder
+
+STAGES = (
+    "rollouts", "solutions", "estimates/paper", "labels/rpe", "rationales", "conversations/rpe", "evaluate/genprm/sums", "search/genprm/sums",
+)  # fmt: skip
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def test_the_scripted_loop_judges_every_sum_rightly(calm: Folder) -> None:
-    labels = parts.read_rows(calm, "labels")
+    labels = parts.read_rows(calm, "labels/rpe")
     assert len(labels) == 2 * NUM_PROBLEMS
     assert {row["first_error"] for row in labels if row["outcome"] == "correct"} == {-1}
     assert {row["first_error"] for row in labels if row["outcome"] == "incorrect"} == {0}
-    assert len(parts.read_rows(calm, "conversations")) == 2 * NUM_PROBLEMS
-    assert evaluation.scores(calm)["votes/f1"] == 100.0
-    assert search.scores(calm) == {
+    assert len(parts.read_rows(calm, "conversations/rpe")) == 2 * NUM_PROBLEMS
+    assert evaluation.scores(calm, "genprm", "sums")["votes/f1"] == 100.0
+    assert search.scores(calm, "genprm", "sums") == {
         "pass_at_1": 50.0, "majority": 100.0, "best_of_n": 100.0, "pass_at_n": 100.0, "critic_turn_0": 100.0, "critic_turn_1": 100.0,
     }  # fmt: skip
 
@@ -30,23 +35,23 @@ def test_the_scripted_loop_judges_every_sum_rightly(calm: Folder) -> None:
 def test_a_killed_worker_changes_nothing(calm: Folder, tmp_path: Path) -> None:
     victims: dict[str, Sequence[str]] = {
         "rollouts": ["ray::MapWorker(MapBatches(Rollouts))"],
-        "estimates": ["ray::MapWorker(MapBatches(Estimates))"],
+        "estimates": ["ray::MapWorker(MapBatches(EstimatesPaper))"],
         "rationales": ["ray::MapWorker(MapBatches(Rationales))", "ray::CodeExecutor"],
         "train": ["ray::RayTrainWorker"],
-        "evaluate": ["ray::MapWorker(MapBatches(Evaluate))", "ray::CodeExecutor"],
-        "search": ["ray::MapWorker(MapBatches(Search))", "ray::CodeExecutor", "ray::EngineHost"],
+        "evaluate": ["ray::MapWorker(MapBatches(EvaluateGenprmSums))", "ray::CodeExecutor"],
+        "search": ["ray::MapWorker(MapBatches(SearchGenprmSums))", "ray::CodeExecutor", "ray::EngineHost"],
     }
     run, kills = loop(tmp_path, victims)
     assert {stage: sorted(found) for stage, found in kills.items()} == {stage: sorted(titles) for stage, titles in victims.items()}
-    for stage in ("rollouts", "solutions", "estimates", "labels", "rationales", "conversations", "evaluate", "search"):
+    for stage in STAGES:
         assert parts.read_rejects(run, stage) == parts.read_rejects(calm, stage)
         assert rows(run, stage) == rows(calm, stage)
-    records = [(run / stage).read_json(parts.DONE) for stage in ("rollouts", "estimates", "rationales", "evaluate")]
+    records = [(run / stage).read_json(parts.DONE) for stage in ("rollouts", "estimates/paper", "rationales", "evaluate/genprm/sums")]
     assert sum(record["rows_repeated"] for record in records) > 0
     for record in records:  # one worker died in each, with what it had in flight just then
         assert record["rows_repeated"] <= 4
         assert (record["tokens_repeated"] > 0) == (record["rows_repeated"] > 0)
         assert record["tokens_repeated"] < record["tokens"]
-    steps = {True: parts.read_rows(calm, "train"), False: parts.read_rows(run, "train")}
+    steps = {True: parts.read_rows(calm, "train/genprm"), False: parts.read_rows(run, "train/genprm")}
     assert [row["step"] for row in steps[False]] == [row["step"] for row in steps[True]]
     assert [row["loss"] for row in steps[False]] == pytest.approx([row["loss"] for row in steps[True]], rel=1e-3)

@@ -22,8 +22,8 @@ from tests.actors.scripts import everyone, say
 from tests.workflows.scripted_loop import configuration
 from workflows import evaluation, parts
 from workflows.stage.folder import Folder
-from workflows.synthesis import synthesize
 from workflows.stage.tracking import Tracker, TrackingConfig
+from workflows.synthesis import synthesize
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -8,10 +8,10 @@ import pytest
 
 from jobs.settings import synthesis_settings
 from tests.workflows.scripted_loop import configuration
-from workflows.stage.running import SetupFailed
 from workflows.stage.folder import Folder
-from workflows.synthesis import synthesize
+from workflows.stage.running import SetupFailed
 from workflows.stage.tracking import Tracker, TrackingConfig
+from workflows.synthesis import synthesize
 
 pytestmark = pytest.mark.ray
 

@@ -1,7 +1,9 @@
-"""vLLM alone, as many of it as a stage has, to compare a stage with."""
+"""vLLM alone, as many of it as a stage has, to compare a stage with; imported by the benchmarks that start it."""
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +44,7 @@ def converse_bare(config: VllmEngineConfig, num_engines: int, asked: Sequence[As
 
 def _serve(config: VllmEngineConfig, method: str, shares: Sequence[tuple[Any, ...]]) -> tuple[int, float]:
     """A method of as many engines as there are shares, each with its arguments."""
-    actor = ray.remote(_Bare).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
+    actor = ray.remote(BareVllm).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
     engines = [actor.remote(config) for _ in shares]
     ray.get([engine.ready.remote() for engine in engines])
     served = ray.get([getattr(engine, method).remote(*share) for engine, share in zip(engines, shares, strict=True)])
@@ -65,19 +67,62 @@ def compared(stage: tuple[int, float], bare: tuple[int, float]) -> dict[str, obj
     }
 
 
-class _Bare:
-    """vLLM alone in an actor with a stage's resources."""
+class BareVllm:
+    """vLLM's own offline interface with the settings that a stage's engine has."""
 
     def __init__(self, config: VllmEngineConfig) -> None:
-        from actors.engine.vllm_engine import BareVllm
+        from actors.engine.vllm_engine import offline_vllm, prompt_encoder
 
-        self._llm = BareVllm(config)
+        self._config = config
+        self._llm: Any = offline_vllm(config)
+        self._encode = prompt_encoder(self._llm.get_tokenizer(), config)
 
     def ready(self) -> bool:
         return True
 
-    def generate(self, requests: list[Request], lengths: list[int] | None) -> tuple[int, float]:
-        return self._llm.generate(requests, lengths)
+    def generate(self, requests: Sequence[Request], lengths: Sequence[int] | None = None) -> tuple[int, float]:
+        """Serve all requests at once, each to exactly its length where ``lengths`` are given; completion tokens and seconds."""
+        wanted = [None] * len(requests) if lengths is None else lengths
+        prompts, params = zip(*(self._asked(*item) for item in zip(requests, wanted, strict=True)), strict=True)
+        began = time.monotonic()
+        outputs = self._llm.generate(prompts, params, use_tqdm=False)
+        seconds = time.monotonic() - began
+        return sum(len(item.token_ids) for output in outputs for item in output.outputs), seconds
 
-    def converse(self, conversations: list[list[tuple[Request, int]]]) -> tuple[int, float]:
-        return self._llm.converse(conversations)
+    def converse(self, conversations: Sequence[Sequence[tuple[Request, int]]]) -> tuple[int, float]:
+        """Serve each request of a conversation as soon as the one before it is answered, to exactly its length (of every completion), as
+        many conversations side by side as the engine serves requests. Completion tokens and seconds.
+        """
+        engine = self._llm.llm_engine
+        asked = [iter([self._asked(request, length) for request, length in conversation]) for conversation in conversations]
+        waiting = iter(range(len(asked)))
+        began = time.monotonic()
+        tokens = 0
+
+        def go_on(number: int | None) -> None:
+            """Ask this conversation's next request, or the first of another one if it has ended."""
+            while number is not None:
+                following = next(asked[number], None)
+                if following is not None:
+                    engine.add_request(str(number), *following)
+                    return
+                number = next(waiting, None)
+
+        for number in itertools.islice(waiting, self._config.max_num_seqs):
+            go_on(number)
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if output.finished:
+                    tokens += sum(len(item.token_ids) for item in output.outputs)
+                    go_on(int(output.request_id))
+        return tokens, time.monotonic() - began
+
+    def _asked(self, request: Request, length: int | None = None) -> tuple[dict[str, list[int]], Any]:
+        from actors.engine.vllm_engine import sampling_params
+
+        token_ids = self._encode(request.turns, request.prefix)
+        params = sampling_params(request, self._config.max_model_len - len(token_ids), self._config)
+        if length is not None:
+            params.max_tokens, params.ignore_eos = length, True
+            params.stop, params.stop_token_ids = [], []
+        return {"prompt_token_ids": token_ids}, params

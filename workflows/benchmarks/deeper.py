@@ -1,4 +1,4 @@
-"""A toy model made as costly as a larger one, its text unchanged."""
+"""A small model made as costly as a larger one, its text unchanged."""
 
 from __future__ import annotations
 

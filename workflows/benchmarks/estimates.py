@@ -8,30 +8,30 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from actors.engine import Engine, VllmEngineConfig
+from actors.engine import VllmEngineConfig
 from actors.remote import Handles
+from workflows import synthesis
 from workflows.benchmarks.bare_engine import compared, serve_bare, vllm_of
 from workflows.benchmarks.recorded import RecordingEngine, asked, prefix_hit_rate
-from workflows.stage.running import run_stage
+from workflows.config import Config
 from workflows.stage.folder import Folder
-from workflows.synthesis import estimates_stage, synthesize
-from workflows.synthesis_workers import EstimateWorker, SynthesisSettings
-from workflows.stage.tracking import Tracker, TrackingConfig
+from workflows.stage.graph import run_stage, run_stages
+from workflows.stage.run import Run
+from workflows.synthesis_workers import EstimateSettings, EstimateWorker
 
 
-def estimates_benchmark(settings: SynthesisSettings) -> dict[str, object]:
-    """The stage's tokens/s after engine start, over vLLM's for the same requests; the stage's prefix cache hits beside it."""
-    engine = vllm_of(settings.engines.completer, "engines.completer")
+def estimates_benchmark(config: Config) -> dict[str, object]:
+    """The first estimator's tokens/s after engine start, over vLLM's for the same requests; its prefix cache hits beside it."""
+    engine = vllm_of(config.engines.completer, "engines.completer")
     with tempfile.TemporaryDirectory() as folder:
-        run, record = Folder(f"{folder}/run"), Path(folder) / "record"
+        run, record = Run.untracked(Folder(f"{folder}/run")), Path(folder) / "record"
         record.mkdir()
-        tracker = Tracker(TrackingConfig(uri="off"), job="benchmark", run=run, resolved={})
-        synthesize(run, settings, tracker, until="solutions")
-        stage = replace(estimates_stage(settings), make_worker=partial(_RecordingWorker, settings, record))
-        summary = run_stage(stage, run, tracker)
+        run_stages(synthesis.stages(config, run.folder), run, ["solutions"])
+        stage = replace(synthesis.estimates(config, next(iter(config.estimates))), make_worker=partial(_recording_worker, record))
+        summary = run_stage(stage, run)
         requests = [item.request for item in asked(record)]
         hit_rate = prefix_hit_rate(record)
-        bare = serve_bare(engine, settings.pools.estimates.num_workers, requests)
+        bare = serve_bare(engine, config.pools.estimates.num_workers, requests)
     return {
         "benchmark": "estimates",
         **compared((summary.tokens, summary.work_seconds), bare),
@@ -41,16 +41,9 @@ def estimates_benchmark(settings: SynthesisSettings) -> dict[str, object]:
     }
 
 
-class _RecordingWorker(EstimateWorker):
-    """An estimate worker that writes down what it asks of its engine."""
+def _recording_worker(record: Path, settings: EstimateSettings, _: Handles) -> EstimateWorker:
+    """An estimate worker whose engine writes down what it is asked."""
+    from actors.engine.vllm_engine import VllmEngine
 
-    def __init__(self, settings: SynthesisSettings, record: Path, handles: Handles) -> None:
-        self._record = record
-        super().__init__(settings, handles)
-
-    def open_engine(self, settings: SynthesisSettings) -> Engine:
-        from actors.engine.vllm_engine import VllmEngine
-
-        config = settings.engines.completer
-        assert isinstance(config, VllmEngineConfig)
-        return RecordingEngine(VllmEngine(config), self._record, str(os.getpid()))
+    assert isinstance(settings.engine, VllmEngineConfig)
+    return EstimateWorker(settings, RecordingEngine(VllmEngine(settings.engine), record, str(os.getpid())))

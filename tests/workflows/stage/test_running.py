@@ -19,13 +19,13 @@ from actors.engine.config import ScriptedEngineConfig
 from actors.remote import Handles
 from genprm.records import BenchmarkSolution, Problem
 from workflows.stage import parts
+from workflows.stage.actor import Reject
+from workflows.stage.folder import Folder
 from workflows.stage.lock import locked
 from workflows.stage.parts import PartAccount, RejectedRow
 from workflows.stage.pool import Pool
-from workflows.stage.running import SetupFailed, Stage, blocks_in_flight, run_stage, run_table_stage
-from workflows.stage.actor import Reject
 from workflows.stage.record import StageFailed, StageRefused
-from workflows.stage.folder import Folder
+from workflows.stage.running import SetupFailed, Stage, blocks_in_flight, run_stage, run_table_stage
 from workflows.stage.tracking import Tracker, TrackingConfig
 
 pytestmark = pytest.mark.ray

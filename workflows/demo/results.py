@@ -1,0 +1,73 @@
+"""The demo's results as tables and pictures; light to import, for a finished demo is shown at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workflows.config import Config
+from workflows.demo import oracle_tables
+from workflows.report import Panel, Table, agreement_tables, critic_turns, score_table, search_tables, stage_table, text
+from workflows.stage.folder import Folder
+
+RESULTS = "results.json"
+PAPER_F1 = {("trained", "one_vote"): "75.2", ("trained", "votes"): "80.5", ("not-run", "votes"): "79.9"}
+"""Average ProcessBench F1 of GenPRM-7B, from Tables 4 and 5, for the verifiers of the laptop preset."""
+NOTE = (
+    "The paper's figures are of models of 7B parameters on ProcessBench; ours of the tiny models and data named in the configuration. "
+    "Compare trends, not heights."
+)
+
+
+def show(config: Config, run: Folder) -> None:
+    """Print a finished demo's results; ValueError if it was made with other settings."""
+    results = run.read_json(RESULTS)
+    if results["identity"] != config.identity():
+        raise ValueError(f"--run-dir = {run.uri!r} holds a finished run with other settings; take another --run-dir (make demo NAME=other)")
+    print(f"\n{text(tables(results))}\n\nfinished before; {NOTE}\n{where(config, run)}")
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    found = [stage_table(results["stages"])]
+    if results["oracle"] is not None:
+        found += oracle_tables.tables(results["oracle"])
+    for name, agreement in results["agreement"].items():
+        found += agreement_tables(agreement, name)
+    found.append(score_table(results["verifiers"], PAPER_F1))
+    found += search_tables(results["search"], results["config"]["search"]["num_candidates"])
+    return found
+
+
+def panels(results: Mapping[str, Any]) -> list[Panel]:
+    found = oracle_tables.panels(results["oracle"]) if results["oracle"] is not None else []
+    f1 = {}
+    for verifier, benchmarks in results["verifiers"].items():
+        for kind, title in (("one_vote", "one vote"), ("votes", "all votes")):
+            f1[f"{verifier}, {title}"] = benchmarks["average"][f"{kind}/f1"]
+    found.append(Panel(title="First errors found: F1, %", values=f1))
+    count = results["config"]["search"]["num_candidates"]
+    for sets in results["search"].values():
+        for name, values in sets.items():
+            if values:
+                choices = ("pass_at_1", "majority", "best_of_n", "pass_at_n")
+                titles = ("pass@1", "majority", f"best-of-{count}", f"pass@{count}")
+                found.append(
+                    Panel(title=f"{name}: solved, %", values={title: values[key] for title, key in zip(titles, choices, strict=True)})
+                )
+                turns = {str(turn): value for turn, value in enumerate(critic_turns(values))}
+                found.append(Panel(title=f"{name}: solved after k rewrites with a critic, %", values=turns, line=True))
+    return found
+
+
+def where(config: Config, run: Folder) -> str:
+    """Where a person finds what was made."""
+    lines = [f"report:  {run.uri}/report.html", f"data:    {run.uri}"]
+    if config.tracking.uri.startswith("sqlite:"):
+        mlflow = os.path.relpath(Path(sys.executable).with_name("mlflow"))
+        lines.append(f"mlflow:  {mlflow} ui --backend-store-uri {config.tracking.uri}")
+    elif config.tracking.uri != "off":
+        lines.append(f"mlflow:  {config.tracking.uri}")
+    return "\n".join(lines)
