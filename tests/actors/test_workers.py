@@ -11,7 +11,7 @@ import pytest
 
 from actors.engine import Completion, Finish, Request
 from actors.engine.scripted_engine import ScriptedEngine
-from actors.estimator import EngineCompleter, Estimator, OtherSteps, PaperEstimatorConfig, ThriftyEstimatorConfig
+from actors.estimator import EngineCompleter, Estimator, Known, PaperEstimatorConfig, ThriftyEstimatorConfig
 from actors.grading.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, RolloutConfig
 from actors.rationalizer import Rationalizer, RationalizerConfig
@@ -21,7 +21,6 @@ from genprm.records import (
     Critique,
     CritiqueOutcome,
     EstimatedSolution,
-    LabelledSolution,
     Outcome,
     Problem,
     SegmentKind,
@@ -81,11 +80,10 @@ def estimator_of(
     script: Callable[[Request], list[Completion]],
     grader: Grader,
     config: PaperEstimatorConfig | ThriftyEstimatorConfig,
-    known: dict[str, EstimatedSolution] | None = None,
 ) -> Estimator:
     engine = ScriptedEngine(script)
-    completer = EngineCompleter(engine=engine, grader=grader, prompts=PROMPTS, sampling=config.sampling, run_seed=0)
-    return Estimator(completer=completer, config=config, known=known)
+    completer = EngineCompleter(engine=engine, grader=grader, prompt=PROMPTS.prompt, sampling=config.sampling, run_seed=0)
+    return Estimator(completer=completer, config=config)
 
 
 def test_estimator_asks_for_k_completions_from_every_state_but_the_last(grader: Grader) -> None:
@@ -162,15 +160,12 @@ def test_an_earlier_run_is_topped_up(grader: Grader, config: PaperEstimatorConfi
 
     small = PaperEstimatorConfig(start=4, hard=4, middle=4, easy=4)
     before = asyncio.run(estimator_of(half_right, grader, small).estimate(solution()))
-    estimator = estimator_of(script, grader, config, {before.id: before})
-    after = asyncio.run(estimator.estimate(solution()))
+    known = Known(start=before.start_counts, steps_S=before.step_counts_S)
+    after = asyncio.run(estimator_of(script, grader, config).estimate(solution(), known))
     assert asked[0] == 4  # 8 of the bare problem less the 4 that are there
     assert after.num_completions == sum(asked)
     trials = [sum(counts.trials for counts in (one.start_counts, *one.step_counts_S)) for one in (before, after)]
     assert trials[1] - trials[0] == sum(asked)
-    other = solution(steps=("x", "y", "z"))
-    with pytest.raises(OtherSteps, match="p/s0 has other steps there"):
-        asyncio.run(estimator.estimate(other))
 
 
 def test_the_first_solution_of_a_problem_bears_the_cost_of_its_start(grader: Grader) -> None:
@@ -187,14 +182,6 @@ def test_the_first_solution_of_a_problem_bears_the_cost_of_its_start(grader: Gra
         assert costs == {"p/s0": 12, "p/s1": 4}
 
 
-def labelled(steps: tuple[str, ...] = ("3 + 4 = 8.", "The answer is 8.")) -> LabelledSolution:
-    return LabelledSolution(
-        **{name: getattr(solution(steps=steps), name) for name, _ in Solution.FIELDS},
-        start_counts=Counts(correct=1), step_counts_S=(Counts(),) * len(steps), num_completions=0, num_tokens=0, tokens_T=(),
-        values_S=(0.0,) * len(steps), progress_S=(0.0,) * len(steps), labels_S=(0,) * len(steps), first_error=0,
-    )  # fmt: skip
-
-
 def critic_script(request: Request) -> list[Completion]:
     """Judges paragraph 1 with code, reads its output, and names the paragraph that the output refutes."""
     text = request.prefix
@@ -208,7 +195,11 @@ def critic_script(request: Request) -> list[Completion]:
 
 def critique_of(script: Callable[[Request], list[Completion]], config: RationalizerConfig) -> Critique:
     engine = ScriptedEngine(script)
-    return with_code(lambda code: Rationalizer(engine=engine, runner=code, config=config, run_seed=0).critique(labelled()))
+    return with_code(
+        lambda code: Rationalizer(engine=engine, runner=code, config=config, run_seed=0).critique(
+            solution(steps=("3 + 4 = 8.", "The answer is 8."))
+        )
+    )
 
 
 def test_rationalizer_runs_the_code_and_reads_the_index() -> None:

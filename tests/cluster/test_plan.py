@@ -1,8 +1,8 @@
-from cluster.plan import READING, Demand, shortfall
+from cluster.plan import READ_TASK, Demand, shortfall
 
 
 def test_demands_add_up() -> None:
-    demand = Demand(cpus=2, gpus=1).times(3) + Demand(cpus=0.5) + READING
+    demand = Demand(cpus=2, gpus=1).times(3) + Demand(cpus=0.5) + READ_TASK
     assert demand == Demand(cpus=7.5, gpus=3)
 
 

@@ -14,15 +14,13 @@ def paragraph(number: int, words: str, code: str, output: str, end: str) -> list
     ]  # fmt: skip
 
 
-def critique(segments: list[Segment], first_error: int = 1) -> Critique:
+def critique(segments: list[Segment]) -> Critique:
     return Critique(
         id="p/s0",
         problem_id="p",
         problem="P",
         level=None,
         steps=("a", "b", "c"),
-        labels_S=(1, 0, 1),
-        first_error=first_error,
         segments=tuple(segments),
         outcome=CritiqueOutcome.READ,
         index_votes_V=(1, 1),
@@ -34,7 +32,7 @@ def critique(segments: list[Segment], first_error: int = 1) -> Critique:
 
 def test_one_pair_of_turns_per_step_up_to_the_first_error() -> None:
     segments = paragraph(1, "good", "print(1)\n", "1", "right") + paragraph(2, "bad", "print(2)\n", "2", "wrong")
-    conversation = build_conversation(critique(segments))
+    conversation = build_conversation(critique(segments), 1)
     assert [message.role for message in conversation.messages] == ["system", "user", "assistant", "user", "assistant"]
     assert [message.content for message in conversation.messages if message.role == "user"] == ["P\na", "b"]
     assert conversation.messages[4].content == (
@@ -47,13 +45,13 @@ def test_one_pair_of_turns_per_step_up_to_the_first_error() -> None:
 
 def test_loss_lies_on_the_models_own_text_only() -> None:
     segments = paragraph(1, "good", "print(1)\n", "1", "right") + paragraph(2, "bad", "print(2)\n", "2", "wrong")
-    message = build_conversation(critique(segments)).messages[2]
+    message = build_conversation(critique(segments), 1).messages[2]
     assert [message.content[span.start : span.end] for span in message.loss_spans] == [
         "good\n</analyze>\n",
         "print(1)\n```\n",
         "right\n</verify>\n<output>\n**Judgement**: $\\boxed{Yes}$\n</output>\n",
     ]
-    assert build_conversation(critique(segments)).messages[1].loss_spans == ()
+    assert build_conversation(critique(segments), 1).messages[1].loss_spans == ()
 
 
 def test_output_inside_the_analysis_carries_no_loss() -> None:
@@ -64,20 +62,20 @@ def test_output_inside_the_analysis_carries_no_loss() -> None:
         Segment(kind=SegmentKind.OUTPUT, text=output),
         Segment(kind=SegmentKind.TEXT, text="good\n</analyze>\n<verify>\n```python\n"),
     ]
-    message = build_conversation(critique(segments)).messages[2]
+    message = build_conversation(critique(segments), 1).messages[2]
     assert f"let me try\n{output}good\n</analyze>" in message.content
     assert not any("[Code Output]" in message.content[span.start : span.end] for span in message.loss_spans)
 
 
 def test_direct_turns_hold_only_the_judgement() -> None:
     segments = paragraph(1, "good", "print(1)\n", "1", "right") + paragraph(2, "bad", "print(2)\n", "2", "wrong")
-    message = build_conversation(critique(segments), direct=True).messages[2]
+    message = build_conversation(critique(segments), 1, direct=True).messages[2]
     assert message.content == "<output>\n**Judgement**: $\\boxed{Yes}$\n</output>\n"
 
 
 def test_a_skipped_paragraph_and_a_missing_part_are_named() -> None:
     with pytest.raises(NotConvertible, match="paragraph skipped"):
-        build_conversation(critique(paragraph(1, "good", "print(1)\n", "1", "right")))
+        build_conversation(critique(paragraph(1, "good", "print(1)\n", "1", "right")), 1)
     broken = [Segment(kind=SegmentKind.TEXT, text="### Paragraph 1\n<analyze>\nx\n")]
     with pytest.raises(NotConvertible, match="without its parts"):
-        build_conversation(critique(broken))
+        build_conversation(critique(broken), 1)

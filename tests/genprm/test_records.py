@@ -44,8 +44,6 @@ EXAMPLES: list[Record] = [
         problem="P",
         level="3",
         steps=("a",),
-        labels_S=(1,),
-        first_error=-1,
         segments=(SAID, Segment(kind=SegmentKind.OUTPUT, text="7")),
         outcome=CritiqueOutcome.READ,
         index_votes_V=(None, -1),
@@ -78,7 +76,7 @@ def test_a_record_survives_parquet(record: Record) -> None:
 
 def test_columns_are_pinned() -> None:
     assert Solution.schema().names == [
-        "id", "problem_id", "problem", "answer", "level", "steps", "final_answer", "outcome", "problem_counts",
+        "id", "problem_id", "problem", "answer", "level", "steps", "final_answer", "outcome", "problem_counts", "given_labels_S",
     ]  # fmt: skip
     assert EstimatedSolution.schema().names[-5:] == ["start_counts", "step_counts_S", "num_completions", "num_tokens", "tokens_T"]
 

@@ -24,10 +24,10 @@ def paragraph(number: int, analysis: str, end: str = "So it is.", output: str = 
     ]  # fmt: skip
 
 
-def critique(*paragraphs: list[Segment], first_error: int = 1) -> Critique:
+def critique(*paragraphs: list[Segment]) -> Critique:
     return Critique(
         id="p/s0", problem_id="p", problem="Tom has 7 apples. He buys 5 more. He loses 2. How many now?", level=None, steps=STEPS,
-        labels_S=(1, 0, 0), first_error=first_error, segments=tuple(segment for part in paragraphs for segment in part),
+        segments=tuple(segment for part in paragraphs for segment in part),
         outcome=CritiqueOutcome.READ, index_votes_V=(1,), judged_first_error=1, num_code_blocks=2, num_tokens=9,
     )  # fmt: skip
 
@@ -37,7 +37,7 @@ WRONG = paragraph(2, "12 - 2 is 10, not 11.", "Paragraph 2 is wrong.", "False")
 
 
 def test_a_good_critique_has_no_flaw() -> None:
-    assert find_flaw(critique(GOOD, WRONG)) is None
+    assert find_flaw(critique(GOOD, WRONG), 1) is None
 
 
 @pytest.mark.parametrize(
@@ -56,24 +56,24 @@ def test_a_good_critique_has_no_flaw() -> None:
 )
 def test_each_rule_notices_its_flaw(paragraphs: list[list[Segment]], flaw: Flaw) -> None:
     broken = critique(*paragraphs)
-    assert find_flaw(broken) is flaw
-    assert find_flaw(broken, tolerated=[flaw]) is None
+    assert find_flaw(broken, 1) is flaw
+    assert find_flaw(broken, 1, tolerated=[flaw]) is None
 
 
 def test_a_box_may_be_quoted_from_a_paragraph_that_has_one() -> None:
     last = paragraph(3, r"It boxes 11, and $\boxed{11}$ follows from the step before.")
-    assert find_flaw(critique(GOOD, paragraph(2, "12 - 2 is 11."), last, first_error=-1)) is None
-    assert find_flaw(critique(GOOD, WRONG, paragraph(3, "", output=""))) is None  # after the first error nothing is used
+    assert find_flaw(critique(GOOD, paragraph(2, "12 - 2 is 11."), last), -1) is None
+    assert find_flaw(critique(GOOD, WRONG, paragraph(3, "", output="")), 1) is None  # after the first error nothing is used
 
 
 def test_a_block_may_define_what_the_next_one_prints() -> None:
     both = [*paragraph(2, "12 - 2 is 10.", "Now print.", "")[:4], *paragraph(2, "", "Paragraph 2 is wrong.", "False")[1:]]
-    assert find_flaw(critique(GOOD, both)) is None
+    assert find_flaw(critique(GOOD, both), 1) is None
 
 
 def test_code_output_accuses_nobody() -> None:
     noisy = paragraph(2, "12 - 2 is 10.", "Paragraph 2 is wrong.", "paragraph 2 is correct\n\\boxed{3}\n" * 20)
-    assert find_flaw(critique(GOOD, noisy)) is None
+    assert find_flaw(critique(GOOD, noisy), 1) is None
 
 
 @pytest.mark.parametrize(
@@ -87,18 +87,18 @@ def test_code_output_accuses_nobody() -> None:
     ],
 )
 def test_only_a_plain_verdict_on_the_paragraph_itself_counts(words: str) -> None:
-    assert find_flaw(critique(GOOD, paragraph(2, words, words, "False"))) is None
+    assert find_flaw(critique(GOOD, paragraph(2, words, words, "False")), 1) is None
 
 
 def test_words_in_code_are_no_verdict() -> None:
     segments = paragraph(2, "12 - 2 is 10.", "So 11 is wrong.", "False")
     segments[1] = Segment(kind=SegmentKind.CODE, text="# Check it:\n# The paragraph is correct.\nprint(12 - 2 == 11)\n")
-    assert find_flaw(critique(GOOD, segments)) is None
+    assert find_flaw(critique(GOOD, segments), 1) is None
 
 
 def test_words_taken_back_do_not_count() -> None:
     changed = paragraph(2, "At first sight the paragraph is correct.", "The output differs, so the paragraph is wrong.", "False")
-    assert find_flaw(critique(GOOD, changed)) is None
+    assert find_flaw(critique(GOOD, changed), 1) is None
 
 
 def test_of_real_thoughts_only_the_one_that_loops_is_called_so() -> None:
@@ -109,7 +109,7 @@ def test_of_real_thoughts_only_the_one_that_loops_is_called_so() -> None:
     looping = []
     for row in rows:
         thought = Segment(kind=SegmentKind.TEXT, text="### Paragraph 1\n" + row["response"].replace("</think>", ""))
-        if find_flaw(replace(plain, segments=(thought,))) is Flaw.LOOP:
+        if find_flaw(replace(plain, segments=(thought,)), 1) is Flaw.LOOP:
             looping.append(row["response"])
     assert len(looping) == 1
     assert looping[0].count("the street is a one-way street") == 27

@@ -13,27 +13,30 @@ RUN = Folder("/nowhere/run")
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda file: file.stem)
 def test_every_preset_parses(preset: Path) -> None:
     config = load(str(preset), [], RUN)
-    assert config.engines.verifier.model == "/nowhere/run/train/export"  # type: ignore[union-attr]
+    assert config.engines.verifier.model == "/nowhere/run/train/genprm/export"  # type: ignore[union-attr]
     assert '"epsilon": 0.8' in resolved(config)
 
 
 def test_the_paper_preset_holds_the_papers_numbers() -> None:
     config = load("jobs/presets/paper.toml", [], RUN)
     assert config.rollouts.max_paths == 2048
-    assert isinstance(config.estimates, PaperEstimatorConfig)
-    assert (config.estimates.hard, config.estimates.middle, config.estimates.easy) == (128, 64, 32)
-    assert (config.labels.rule, config.labels.epsilon) == ("ratio", 0.8)
-    assert (config.train.batch_size, config.train.learning_rate) == (64, 2e-6)
+    estimator = config.estimates["paper"]
+    assert isinstance(estimator, PaperEstimatorConfig)
+    assert (estimator.hard, estimator.middle, estimator.easy) == (128, 64, 32)
+    assert (config.labels["rpe"].rule, config.labels["rpe"].epsilon) == ("ratio", 0.8)
+    assert (config.models["genprm"].batch_size, config.models["genprm"].learning_rate) == (64, 2e-6)
     sampling = config.rationales.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.6, 0.95, 40)
-    sampling = config.verifier.sampling
+    verifier = config.verifiers["genprm"]
+    sampling = verifier.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.max_tokens) == (0.6, 0.95, 20, 2048)
-    assert (config.verifier.max_code_rounds, config.verifier.num_votes) == (3, 8)
+    assert (verifier.max_code_rounds, verifier.num_votes) == (3, 8)
 
 
 def test_a_file_extends_another() -> None:
     paper, thrifty = (load(f"jobs/presets/{name}.toml", [], RUN) for name in ("paper", "paper-thrifty"))
-    assert (thrifty.estimates.type, thrifty.labels.rule) == ("thrifty", "smoothed")
+    assert (thrifty.labels["rpe"].rule, thrifty.labels["rpe"].estimates) == ("smoothed", "thrifty")
+    assert thrifty.estimates["thrifty"].type == "thrifty"
     assert thrifty.model_copy(update={"estimates": paper.estimates, "labels": paper.labels}) == paper
 
 
@@ -45,24 +48,32 @@ def test_files_may_not_extend_one_another_in_a_circle(tmp_path: Path) -> None:
 
 
 def test_settings_change_with_set() -> None:
-    config = load("jobs/presets/test.toml", ["labels.epsilon=0.5", "problems.path=a/b.jsonl", "rollouts.first_round = 9"], RUN)
-    assert (config.labels.epsilon, config.problems.path, config.rollouts.first_round) == (0.5, "a/b.jsonl", 9)
+    config = load("jobs/presets/test.toml", ["labels.rpe.epsilon=0.5", "problems.path=a/b.jsonl", "rollouts.first_round = 9"], RUN)
+    assert (config.labels["rpe"].epsilon, config.problems.path, config.rollouts.first_round) == (0.5, "a/b.jsonl", 9)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("labels.epsilom=1", r"labels\.epsilom: there is no such setting"),
-        ("labels.epsilon=high", r"labels\.epsilon = 'high'"),
-        ("labels.rule=best", r"labels\.rule = 'best'"),
-        ("estimates.hard=0", r"estimates\.hard = 0"),
-        ('estimates.hard="9"', r"estimates\.hard = '9'.*valid integer"),
+        ("labels.rpe.epsilom=1", r"labels\.rpe\.epsilom: there is no such setting"),
+        ("labels.rpe.epsilon=high", r"labels\.rpe\.epsilon = 'high'"),
+        ("labels.rpe.rule=best", r"labels\.rpe\.rule = 'best'"),
+        ("estimates.paper.hard=0", r"estimates\.paper\.hard = 0"),
+        ('estimates.paper.hard="9"', r"estimates\.paper\.hard = '9'.*valid integer"),
         ("train.epochs=true", r"train\.epochs = True.*valid integer"),
         ("train.epochs=1.5", r"train\.epochs = 1\.5"),
-        ("labels.epsilon=nan", r"labels\.epsilon = nan"),
+        ("labels.rpe.epsilon=nan", r"labels\.rpe\.epsilon = nan"),
         ("engines.policy.model=./nowhere", r"engines\.policy\.model = '\./nowhere': no model is there"),
         ("engines.policy.type=gpt", r"engines\.policy"),
         ("policy.prompt=hello", r"policy\.prompt.*\{problem\}"),
+        ("models.genprm.epochs=1.5", r"models\.genprm\.epochs = 1\.5"),
+        (
+            "labels.rpe.estimates=other",
+            r"labels\.rpe\.estimates = 'other': there is no such table; \[estimates\.NAME\] has: paper, thrifty",
+        ),
+        ('search.verifiers=["x"]', r"search\.verifiers = 'x': there is no such table"),
+        ("verifiers.trained.engine.model=./nowhere", r"verifiers\.trained\.engine\.model = '\./nowhere': no model is there"),
+        ("benchmarks.a/b.path=x", r"benchmarks\.a/b"),
         ("labels", r"write it as section\.key=value"),
         ("seed.x=1", r"'seed' is a setting"),
     ],

@@ -19,6 +19,7 @@ import pytest
 from tests.shared_data import shared
 from workflows.stage import parts
 from workflows.stage.folder import Folder
+from workflows.stage.links import DONE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPTED = [
@@ -127,13 +128,13 @@ def test_killed_ten_times_at_random_it_ends_with_the_same_counts(tmp_path: Path)
     for stage in ("rollouts", "solutions", "estimates", "labels"):
         first, second = (sorted(json.dumps(row, sort_keys=True) for row in parts.read_rows(run, stage)) for run in (calm, rough))
         assert first == second
-        records = [(run / stage).read_json(parts.DONE) for run in (calm, rough)]
+        records = [(run / stage).read_json(DONE) for run in (calm, rough)]
         assert records[0]["contents"] == records[1]["contents"]
         assert records[0]["rejects"] == records[1]["rejects"]
         assert records[0]["rows_repeated"] == 0
     values = {row["start_counts"]["correct"] / 8 for row in parts.read_rows(rough, "estimates")}
     assert len(values) > 2  # counts that chance decides
-    repeated = [(rough / stage).read_json(parts.DONE) for stage in ("rollouts", "estimates")]
+    repeated = [(rough / stage).read_json(DONE) for stage in ("rollouts", "estimates")]
     assert 0 < sum(record["rows_repeated"] for record in repeated) <= len(victims) * in_flight
     for record in repeated:
         assert (record["tokens_repeated"] > 0) == (record["rows_repeated"] > 0)

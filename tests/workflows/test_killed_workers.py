@@ -11,9 +11,11 @@ from tests.workflows.scripted_loop import NUM_PROBLEMS, loop, rows
 from workflows import evaluation, search
 from workflows.stage import parts
 from workflows.stage.folder import Folder
+from workflows.stage.links import DONE
 
 STAGES = (
-    "rollouts", "solutions", "estimates/paper", "labels/rpe", "rationales", "conversations/rpe", "evaluate/genprm/sums", "search/genprm/sums",
+    "rollouts", "solutions", "estimates/paper", "labels/rpe", "rationales", "conversations/rpe", "evaluate/genprm/sums",
+    "search/genprm/sums",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -46,7 +48,7 @@ def test_a_killed_worker_changes_nothing(calm: Folder, tmp_path: Path) -> None:
     for stage in STAGES:
         assert parts.read_rejects(run, stage) == parts.read_rejects(calm, stage)
         assert rows(run, stage) == rows(calm, stage)
-    records = [(run / stage).read_json(parts.DONE) for stage in ("rollouts", "estimates/paper", "rationales", "evaluate/genprm/sums")]
+    records = [(run / stage).read_json(DONE) for stage in ("rollouts", "estimates/paper", "rationales", "evaluate/genprm/sums")]
     assert sum(record["rows_repeated"] for record in records) > 0
     for record in records:  # one worker died in each, with what it had in flight just then
         assert record["rows_repeated"] <= 4

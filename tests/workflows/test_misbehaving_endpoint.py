@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 import pytest
 
 from actors.engine import Completion, Request, Sampling, Turn
-from jobs.settings import evaluation_settings, synthesis_settings
 from tests.actors.scripts import everyone, say
-from tests.workflows.scripted_loop import configuration
-from workflows import evaluation, parts
+from tests.workflows.scripted_loop import all_stages, configuration
+from workflows.stage import parts
 from workflows.stage.folder import Folder
-from workflows.stage.tracking import Tracker, TrackingConfig
-from workflows.synthesis import synthesize
+from workflows.stage.graph import run_stages
+from workflows.stage.links import DONE
+from workflows.stage.run import Run
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -130,27 +130,24 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.mark.timeout(400)
-def test_rows_are_tried_again_then_put_aside_and_the_rest_is_as_it_would_be(endpoint: str, calm: Folder, tmp_path: Path) -> None:
+def test_rows_are_retried_then_rejected_and_the_rest_is_as_it_would_be(endpoint: str, calm: Folder, tmp_path: Path) -> None:
     calm_path = Path(calm.uri)
-    for stage in ("problems", "rollouts", "solutions", "estimates", "prior", "labels"):
+    for stage in ("problems", "rollouts", "solutions", "estimates/paper", "labels/rpe"):
         shutil.copytree(calm_path / stage, tmp_path / "run" / stage)
     run = Folder(str(tmp_path / "run"))
-    tracker = Tracker(TrackingConfig(uri="off"), job="test", run=run, resolved={})
     http_engine = f"{{type='http', base_url='{endpoint}', model='m', api_key_env='PATH', timeout_s={TIMEOUT_S}, max_retries=2}}"
     changes = ["executor.timeout_s=1.0", *(f"engines.{role}={http_engine}" for role in ("rationale", "verifier"))]
     config = configuration(calm_path.parent, run, changes)
-    synthesize(run, synthesis_settings(config), tracker)
-    evaluation.read_benchmark_stage(run, config.evaluate, tracker)
-    evaluation.evaluate(run, evaluation_settings(config), tracker)
+    run_stages(all_stages(config, run), Run.untracked(run), ["conversations/rpe", "evaluate/genprm/sums"])
 
-    for stage, ids in (("rationales", [f"p{key}/s{index}" for key in ALWAYS for index in (0, 1)]), ("evaluate", ["b7", "b9"])):
+    for stage, ids in (("rationales", [f"p{key}/s{index}" for key in ALWAYS for index in (0, 1)]), ("evaluate/genprm/sums", ["b7", "b9"])):
         wanted, found = ({row["id"]: row for row in parts.read_rows(folder, stage)} for folder in (calm, run))
         rejects = {row["id"]: row for row in parts.read_rejects(run, stage)}
         assert sorted(rejects) == sorted(ids)
         assert {row["reason"] for row in rejects.values()} == {"engine error"}
         assert "failed 3 times, last with InternalServerError" in rejects[ids[0]]["detail"]
         assert "refused: HTTP 400" in rejects[ids[-1]]["detail"]
-        record = (run / stage).read_json(parts.DONE)
+        record = (run / stage).read_json(DONE)
         assert record["rejects"] == {"engine error": len(ids)}
         assert record["rows_out"] + len(ids) == record["rows_in"] == len(wanted)
         assert sorted(found) == sorted(set(wanted) - set(ids))
@@ -160,7 +157,7 @@ def test_rows_are_tried_again_then_put_aside_and_the_rest_is_as_it_would_be(endp
             if not hung:
                 assert without_counts(row) == without_counts(wanted[key])
     assert Endpoint.failed == {f"{key} {role}": 1 for key in ONCE for role in ("user", "system")}
-    kept = {row["id"] for row in parts.read_rows(run, "conversations")}
+    kept = {row["id"] for row in parts.read_rows(run, "conversations/rpe")}
     assert kept >= {f"p{key}/s{index}" for key in ONCE for index in (0, 1)}
 
 

@@ -1,4 +1,4 @@
-"""Synthesis as a whole: what it looks at before it begins."""
+"""The stages of a whole run: what is needed, what is refused, what a change of each setting costs."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from jobs.settings import synthesis_settings
-from tests.workflows.scripted_loop import configuration
+from tests.workflows.scripted_loop import all_stages, configuration
+from workflows import synthesis
+from workflows.stage.errors import SetupFailed
 from workflows.stage.folder import Folder
-from workflows.stage.running import SetupFailed
-from workflows.stage.tracking import Tracker, TrackingConfig
-from workflows.synthesis import synthesize
+from workflows.stage.graph import run_stages
+from workflows.stage.run import Run
 
 pytestmark = pytest.mark.ray
 
 
 def test_a_late_stage_that_can_never_run_is_named_before_anything_is_spent(tmp_path: Path, local_ray: None) -> None:
-    run = Folder(str(tmp_path / "run"))
-    run.create()
-    tracker = Tracker(TrackingConfig(uri="off"), job="test", run=run, resolved={})
-    settings = synthesis_settings(configuration(tmp_path, run, ["pools.rationales.num_workers=400"]))
+    run = Run.untracked(Folder(str(tmp_path / "run")))
+    config = configuration(tmp_path, run.folder, ["pools.rationales.num_workers=400"])
+    stages = synthesis.stages(config, run.folder)
     with pytest.raises(SetupFailed, match=r"stage rationales needs \d+(\.\d+)? CPU, of which there are 4; lower"):
-        synthesize(run, settings, tracker)
-    assert not (tmp_path / "run" / "problems").exists()
-    synthesize(run, settings, tracker, until="problems")  # which needs none of it
+        run_stages(stages, run, ["conversations/rpe"])
+    assert not (tmp_path / "run").exists()
+    run_stages(stages, run, ["problems"])  # which needs none of it
     assert (tmp_path / "run" / "problems" / "_stage.json").exists()
+
+
+def test_all_stages_of_a_run_have_names_of_their_own(tmp_path: Path) -> None:
+    run = Folder(str(tmp_path / "run"))
+    names = [stage.name for stage in all_stages(configuration(tmp_path, run), run)]
+    assert len(set(names)) == len(names)

@@ -23,7 +23,7 @@ class Bars:
     """A line a running stage; whatever is printed goes above them."""
 
     def __init__(self, output: IO[str]) -> None:
-        self._console = Console(file=output, highlight=False, markup=False)
+        self._console = Console(file=output, force_terminal=True, highlight=False, markup=False)
         self._running: list[StageProgress] = []
         self._spinner = Spinner("dots")
         self._live = Live(

@@ -123,7 +123,7 @@ def critique() -> Critique:
         ]
 
     return Critique(
-        id="p/s0", problem_id="p", problem="Tom has 7.", level=None, steps=STEPS, labels_S=(1, 0), first_error=1,
+        id="p/s0", problem_id="p", problem="Tom has 7.", level=None, steps=STEPS,
         segments=(
             *paragraph(1, "It adds.", "print(7 + 5)\n", "12", "Right."),
             *paragraph(2, "It takes away.", "print(12 - 2)\n", "10", "Wrong."),
@@ -135,7 +135,7 @@ def critique() -> Critique:
 def test_which_tokens_carry_loss(rendered: Chat) -> None:
     """The conversation as runs of tokens, (text, carries loss), joined where loss does not change."""
     check_template(rendered.tokenizer)
-    messages: tuple[Message, ...] = build_conversation(critique()).messages
+    messages: tuple[Message, ...] = build_conversation(critique(), 1).messages
     tokenized = tokenize(rendered.tokenizer, messages)
     runs: list[tuple[list[int], bool]] = []
     for token, loss in zip(tokenized.ids_T, tokenized.loss_T, strict=True):

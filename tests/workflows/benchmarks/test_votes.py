@@ -33,5 +33,5 @@ def test_less_sure_is_cheaper_and_may_be_wrong() -> None:
 
 
 def test_a_run_without_judgements_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no finished stage evaluate"):
-        votes_benchmark(Folder(str(tmp_path)), 2)
+    with pytest.raises(ValueError, match="no such finished stage"):
+        votes_benchmark(Folder(str(tmp_path)), "evaluate/genprm/math", 2)
