@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
+def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from tests.actors.scripts import CALLS
+
+    os.environ[CALLS] = str(tmp_path_factory.mktemp("ray") / "calls")  # Ray's workers inherit it
+    Path(os.environ[CALLS]).touch()
     from cluster.session import RayConfig, connect, disconnect
 
     connect(RayConfig(num_cpus=4, dashboard=False))

@@ -91,9 +91,9 @@ def assemble(tree: dict[str, Any]) -> dict[str, Any]:
     """The tree of a configuration file with what is understood filled in.
 
     ``[train]`` and ``[verifier]`` are put under each table of ``[models.NAME]`` and ``[verifiers.NAME]``; with no such table there is
-    one, ``genprm``. A verifier has ``engines.verifier`` under its own ``engine``. With no table of labels there is one, ``rpe``. Where
-    there is one estimator, label rule or set of conversations, what reads it need not name it; with no table of conversations there is
-    one for each label rule, of its name.
+    one, ``genprm``. A verifier has ``engines.verifier`` under its own ``engine``. With no table of labels there is one, ``rpe``; with no
+    table of conversations there is one for each label rule, of its name. What reads an estimator, a label rule or a set of conversations
+    and does not name it reads the first one.
     """
     tree = dict(tree)
     for shared, tables in SHARED.items():
@@ -111,7 +111,7 @@ def assemble(tree: dict[str, Any]) -> dict[str, Any]:
         tree.setdefault("conversations", {name: {"labels": name} for name in tree["labels"]})
     for tables, field, read in READS:
         names = list(tree.get(read) or (["paper"] if read == "estimates" else []))
-        if len(names) == 1 and _is_table_of_tables(tree.get(tables)):
+        if names and _is_table_of_tables(tree.get(tables)):
             tree[tables] = {
                 name: table if table.get("rule") == "given" else {field: names[0], **table} for name, table in tree[tables].items()
             }

@@ -17,6 +17,7 @@ from actors.engine import Completion, EngineError, Finish, Request
 from genprm import rationale
 
 Answer = TypeVar("Answer")
+CALLS = "GENPRM_TEST_CALLS"
 
 
 def say(text: str, finish: Finish = Finish.STOP, num_tokens: int | None = None) -> Completion:
@@ -58,8 +59,14 @@ def chancy(request: Request) -> list[Completion]:
 
 
 def everyone(request: Request) -> list[Completion]:
-    """All roles of the loop on "<a> plus <b>": a policy that is right half of the time, judges that run code and believe it."""
-    time.sleep(0.02)
+    """All roles of the loop on "<a> plus <b>": a policy that is right half of the time, judges that run code and believe it.
+
+    Every call leaves a byte in the file that `CALLS` names in the environment.
+    """
+    if CALLS in os.environ:
+        with open(os.environ[CALLS], "ab") as calls:
+            calls.write(b"x")
+    time.sleep(0.005)
     if request.turns[0].role == "system":
         return [_verifier(request)] * request.n
     if "<paragraph_1>" in request.turns[0].content:

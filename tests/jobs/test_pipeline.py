@@ -47,7 +47,7 @@ def additions(file: Path, number: int) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "labels.epsilom=1"], "labels.epsilom: there is no such setting"),
+        (["--set", "labels.rpe.epsilom=1"], "labels.rpe.epsilom: there is no such setting"),
         (["--set", "problems.path=nowhere.jsonl"], "problems.path = 'nowhere.jsonl': there is no such file"),
         (["--config", "nowhere.toml"], "--config = 'nowhere.toml'"),
         (["--run-dir", "/proc/run"], "--run-dir: can't write to '/proc/run'"),
@@ -68,7 +68,7 @@ def test_dry_run_prints_the_resolved_configuration_and_the_stages(tmp_path: Path
     assert done.returncode == 0
     body, _, plan = done.stdout.rpartition("would run")
     assert json.loads(body)["rollouts"]["max_paths"] == 2048
-    assert plan.strip().endswith("problems -> rollouts -> solutions -> estimates -> prior -> labels")
+    assert plan.strip().endswith("problems -> rollouts -> solutions -> estimates/paper -> labels/rpe")
 
 
 def kill_worker(driver: psutil.Process) -> bool:
@@ -111,7 +111,7 @@ def test_killed_ten_times_at_random_it_ends_with_the_same_counts(tmp_path: Path)
         while len(finished) == before:  # something new is finished since the last death
             assert driver.poll() is None
             time.sleep(0.02)
-            finished = {part for stage in ("rollouts", "estimates") for part in parts.part_names(rough, stage)}
+            finished = {part for stage in ("rollouts", "estimates/paper") for part in parts.part_names(rough, stage)}
         time.sleep(chance.uniform(0, 0.3))
         if victim == "worker":
             while not kill_worker(driver):
@@ -125,16 +125,16 @@ def test_killed_ten_times_at_random_it_ends_with_the_same_counts(tmp_path: Path)
         assert driver.wait(timeout=200) == 0
     assert run_job("synthesize", *common, "--run-dir", rough.uri).returncode == 0
 
-    for stage in ("rollouts", "solutions", "estimates", "labels"):
+    for stage in ("rollouts", "solutions", "estimates/paper", "labels/rpe"):
         first, second = (sorted(json.dumps(row, sort_keys=True) for row in parts.read_rows(run, stage)) for run in (calm, rough))
         assert first == second
         records = [(run / stage).read_json(DONE) for run in (calm, rough)]
         assert records[0]["contents"] == records[1]["contents"]
         assert records[0]["rejects"] == records[1]["rejects"]
         assert records[0]["rows_repeated"] == 0
-    values = {row["start_counts"]["correct"] / 8 for row in parts.read_rows(rough, "estimates")}
+    values = {row["start_counts"]["correct"] / 8 for row in parts.read_rows(rough, "estimates/paper")}
     assert len(values) > 2  # counts that chance decides
-    repeated = [(rough / stage).read_json(DONE) for stage in ("rollouts", "estimates")]
+    repeated = [(rough / stage).read_json(DONE) for stage in ("rollouts", "estimates/paper")]
     assert 0 < sum(record["rows_repeated"] for record in repeated) <= len(victims) * in_flight
     for record in repeated:
         assert (record["tokens_repeated"] > 0) == (record["rows_repeated"] > 0)
@@ -143,7 +143,7 @@ def test_killed_ten_times_at_random_it_ends_with_the_same_counts(tmp_path: Path)
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_resume(tmp_path: Path) -> None:
     data = additions(tmp_path / "p.jsonl", 40)
     run = Folder(str(tmp_path / "run"))
     child = subprocess.Popen(
@@ -157,15 +157,15 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=90)
     assert child.returncode == 130
-    assert "the same command goes on from here" in errors
+    assert "the same command resumes from here" in errors
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_math_is_read_as_a_job(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    changes = [f"problems.path={shared('math/train.jsonl')}", "tracking.uri=off"]
-    arguments = [item for change in changes for item in ("--set", change)]
+    changes = [f"problems.path={shared('math/train.jsonl')}", "problems.limit=10000", "problems.benchmarks=[]"]
+    arguments = ["--config", "jobs/presets/test.toml", *(item for change in changes for item in ("--set", change))]
     done = run_job("synthesize", "--run-dir", str(run), "--until", "problems", *arguments)
     assert done.returncode == 0, done.stderr
     record = json.loads((run / "problems" / "_stage.json").read_text())
@@ -187,27 +187,29 @@ def test_the_whole_loop_runs_and_a_second_time_only_shows(tmp_path: Path) -> Non
     results = json.loads((run / "results.json").read_text())
     stages = {row["stage"]: row for row in results["stages"]}
     assert list(stages) == [
-        "problems", "rollouts", "solutions", "estimates", "prior", "labels", "rationales", "conversations", "estimates_other", "train",
-        "benchmark", "evaluate_base", "evaluate", "evaluate_not_run", "search_problems", "search",
+        "problems", "rollouts", "solutions", "estimates/paper", "estimates/thrifty", "labels/rpe", "rationales", "conversations/rpe",
+        "train/genprm", "benchmarks/toy", "evaluate/base/toy", "evaluate/trained/toy", "evaluate/not-run/toy", "search_problems/heldout",
+        "search/trained/heldout",
     ]  # fmt: skip
     for row in stages.values():
         assert row["rows_in"] >= 1
-    assert stages["estimates"]["rows_in"] == stages["solutions"]["rows_out"]
-    assert results["labels"]["num_solutions"] == stages["labels"]["rows_out"]
-    assert 0 < results["other_labels"]["completions"] < results["labels"]["completions"]
-    assert (run / "train" / "export" / "model.safetensors").is_file()
+    assert stages["estimates/paper"]["rows_in"] == stages["solutions"]["rows_out"]
+    labels = results["oracle"]["labels"]
+    assert labels["paper"]["num_solutions"] == stages["labels/rpe"]["rows_out"]
+    assert 0 < labels["thrifty"]["completions"] < labels["paper"]["completions"]
+    assert (run / "train" / "genprm" / "export" / "model.safetensors").is_file()
     assert (run / "report.html").is_file()
     assert "finished before" not in done.stdout
 
     import sqlite3
 
     names = {row[0] for row in sqlite3.connect(tmp_path / "mlflow.db").execute("select name from runs")}
-    assert {"rollouts", "estimates", "train", "search"} <= names
+    assert {"rollouts", "estimates/paper", "train/genprm", "search/trained/heldout"} <= names
 
     again = run_job("demo", *arguments, *tracked, timeout=30)
     assert again.returncode == 0
     assert "finished before" in again.stdout
-    other = run_job("demo", *arguments, *tracked, "--set", "labels.epsilon=0.5", timeout=30)
+    other = run_job("demo", *arguments, *tracked, "--set", "labels.rpe.epsilon=0.5", timeout=30)
     assert other.returncode == 2
     assert "other settings" in other.stderr
 
