@@ -25,17 +25,19 @@ def read_records(
     looked_for: Callable[[Mapping[str, Any]], LookedFor],
     id_names: str | tuple[str, ...],
     limit: int | None,
+    several: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None = None,
 ) -> Iterator[T | RejectedRow]:
     """For each row what ``parse(row, row number)`` makes of it, or a RejectedRow with the text of the ValueError that it raises.
 
     Ends after ``limit`` good rows. ValueError, at the end, where there was no good row: it has the most common reasons, the field names
-    that were looked for in such rows (``looked_for(row)``) and those that are there.
+    that were looked for in such rows (``looked_for(row)``) and those that are there. ``several(row)`` are the rows that a row stands
+    for, where it holds several records.
     """
     section = setting.rpartition(".")[0]
     tally = _Tally()
     unique = UniqueIds()
     num_good = number = 0
-    for number, (place, row) in enumerate(read_rows(path, setting), start=1):
+    for number, (place, row) in enumerate(_apart(read_rows(path, setting), several), start=1):
         try:
             if isinstance(row, ValueError):
                 raise row
@@ -55,6 +57,16 @@ def read_records(
             return
     if not num_good:
         raise ValueError(encodable(f"{setting} = {path!r}: {tally.explanation(number, section, looked_for)}"))
+
+
+def _apart(rows: Iterator[tuple[str, Any]], several: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None) -> Iterator[tuple[str, Any]]:
+    for place, row in rows:
+        if several is None or not isinstance(row, dict):
+            yield place, row
+            continue
+        inner = several(row)
+        for index, record in enumerate(inner, start=1):
+            yield place if len(inner) == 1 else f"{place}, item {index}", record
 
 
 def collected(rows: Iterator[T | RejectedRow]) -> tuple[list[T], list[RejectedRow], int]:
