@@ -1,7 +1,7 @@
 """Values of a row, by name or path, checked: what is missing, text, numbers as text, integers, lists.
 
-A field setting is a name, a path (``reward_model.ground_truth``, ``prompt[0].content``, ``messages[-1].content``), or several of these, of which
-the first with a value counts. Every failed check is a FieldError (a ValueError) whose text is the reason that is counted.
+A field setting is a name, a path (``reward_model.ground_truth``, ``prompt[0].content``, ``messages[-1].content``), or several of
+these, of which the first with a value counts. The text of the ValueError of a failed check is the reason that is counted.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def tuple_of(names: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def is_missing(value: Any) -> bool:
     """None, and NaN and Infinity, with which programs stand for None."""
-    return value is None or (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, Decimal) and not value.is_finite())
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return value is None or (isinstance(value, Decimal) and not value.is_finite())
 
 
 def value_at(row: Mapping[str, Any], path: str) -> Any:
@@ -184,11 +186,11 @@ def message_text(value: Any, name: str, role: str = "user") -> str:
 
 def is_chat(value: Any) -> bool:
     """Whether it is a list of messages: ``role`` and ``content``, or ``from`` and ``value``."""
-    return (
-        isinstance(value, list | tuple)
-        and bool(value)
-        and all(isinstance(item, Mapping) and (("role" in item and "content" in item) or ("from" in item and "value" in item)) for item in value)
-    )
+    return isinstance(value, list | tuple) and bool(value) and all(map(_is_message, value))
+
+
+def _is_message(item: Any) -> bool:
+    return isinstance(item, Mapping) and ({"role", "content"} <= item.keys() or {"from", "value"} <= item.keys())
 
 
 def message_role(message: Mapping[str, Any]) -> str:

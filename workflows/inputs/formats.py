@@ -136,7 +136,7 @@ def _json_rows(file: Path, kind: str) -> Rows:
 def _whole(stream: BinaryIO) -> bytes:
     data = stream.read(LARGEST_WHOLE_BYTES + 1)
     if len(data) > LARGEST_WHOLE_BYTES:
-        raise BadFile(f"over {LARGEST_WHOLE_BYTES >> 30} GiB that must be loaded whole; write JSON lines or Parquet without outer compression")
+        raise BadFile(f"over {LARGEST_WHOLE_BYTES >> 30} GiB that must be loaded whole; write JSON lines, or Parquet not compressed again")
     return data
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from genprm.steps import marker, read_steps, split_paragraphs
@@ -82,7 +83,8 @@ def steps_of(row: Row, wanted: Wanted) -> tuple[list[str], int]:
     if value is not None:
         text = text_of(value, name)
     else:
-        solution = optional(row, wanted.names("solution_field"), "solution_field", lambda value, name: message_text(value, name, "assistant"))
+        by_assistant = partial(message_text, role="assistant")
+        solution = optional(row, wanted.names("solution_field"), "solution_field", by_assistant)
         if solution is None:
             raise FieldError("no steps", "steps_field")
         text = solution
@@ -181,9 +183,7 @@ def _read_prm800k(row: Row, wanted: Wanted) -> Parts:
             raise ValueError("step without a completion")
         texts.append(_step_text(completion))
         ratings.append(completion.get("rating"))
-    return Parts(
-        problem=problem, steps=texts, labels=labels.of_ratings(ratings, "ratings", wanted.neutral), answer=_answer(row, wanted)
-    )
+    return Parts(problem=problem, steps=texts, labels=labels.of_ratings(ratings, "ratings", wanted.neutral), answer=_answer(row, wanted))
 
 
 _FIRST_STEP = re.compile(r"\bStep[ \t]*1[ \t]*:")
@@ -211,7 +211,8 @@ def _read_math_shepherd(row: Row, wanted: Wanted) -> Parts:
         signs.append(signed[end])
         position = end + 1
     steps = [pieces[0][start.start() :], *pieces[1:]]
-    return Parts(problem=problem, steps=[step.strip() for step in steps], labels=labels.of_values(signs, "labels"), answer=_answer(row, wanted))
+    by_sign = labels.of_values(signs, "labels")
+    return Parts(problem=problem, steps=[step.strip() for step in steps], labels=by_sign, answer=_answer(row, wanted))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,4 +276,3 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "plain": Layout(fits=lambda row: True),
 }
-

@@ -18,6 +18,7 @@ from workflows.inputs.ids import UniqueIds, digest, normalise, text_id
 from workflows.inputs.rejects import collected, read_records
 from workflows.stage.parts import RejectedRow
 
+
 def fingerprints(paths: tuple[str, ...]) -> list[str]:
     return [data_fingerprint(path) for path in paths]
 

@@ -12,6 +12,7 @@ from workflows.inputs.formats import BrokenRow
 from workflows.inputs.ids import UniqueIds
 from workflows.stage.parts import RejectedRow
 
+Several = Callable[[dict[str, Any]], list[dict[str, Any]]]
 LookedFor = Mapping[str, str | tuple[str, ...]]
 """The names of the fields that a reader needs, by the name of the setting that holds them."""
 T = TypeVar("T")
@@ -25,7 +26,7 @@ def read_records(
     looked_for: Callable[[Mapping[str, Any]], LookedFor],
     id_names: str | tuple[str, ...],
     limit: int | None,
-    several: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None = None,
+    several: Several | None = None,
 ) -> Iterator[T | RejectedRow]:
     """For each row what ``parse(row, row number)`` makes of it, or a RejectedRow with the text of the ValueError that it raises.
 
@@ -59,7 +60,7 @@ def read_records(
         raise ValueError(encodable(f"{setting} = {path!r}: {tally.explanation(number, section, looked_for)}"))
 
 
-def _apart(rows: Iterator[tuple[str, Any]], several: Callable[[Mapping[str, Any]], list[dict[str, Any]]] | None) -> Iterator[tuple[str, Any]]:
+def _apart(rows: Iterator[tuple[str, Any]], several: Several | None) -> Iterator[tuple[str, Any]]:
     for place, row in rows:
         if several is None or not isinstance(row, dict):
             yield place, row
