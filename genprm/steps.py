@@ -138,7 +138,7 @@ def strip_markers(steps: Sequence[str]) -> list[str]:
     number: int | None = None
     for step in steps:
         line, newline, others = step.partition("\n")
-        head = marker(line) if _MAY_HAVE_MARKER.search(line) else None
+        head = marker(line)
         if head is not None and (head.number == number or (number is None and head.number in (0, 1))):
             number = head.number + 1
             step = head.rest + newline + others

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,7 +36,6 @@ FINGERPRINTS = ".fingerprints.parquet"
 SCHEMA = pa.schema([("text", pa.uint64()), ("words", pa.list_(pa.uint16()))])
 
 _WORD = re.compile(r"[^\W_]+")
-_GRAM_MASK = (1 << (CODE_BITS * NGRAM)) - 1
 
 
 def word_codes(text: str) -> tuple[int, ...]:
@@ -53,13 +53,10 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
-def grams(codes: Sequence[int]) -> Iterator[int]:
-    """Every run of 13 codes, as one number each."""
-    gram = 0
-    for position, code in enumerate(codes, start=1):
-        gram = ((gram << CODE_BITS) | code) & _GRAM_MASK
-        if position >= NGRAM:
-            yield gram
+def grams(codes: Sequence[int]) -> set[bytes]:
+    """Every run of 13 codes, two bytes a code."""
+    data = array("H", codes).tobytes()
+    return {data[start : start + 2 * NGRAM] for start in range(0, len(data) - 2 * NGRAM + 1, 2)}
 
 
 def common_words(first: Sequence[int], second: Sequence[int]) -> int:
@@ -80,9 +77,9 @@ class HeldOut:
 
     def __init__(self, texts: Iterable[int], words: Iterable[Sequence[int]]) -> None:
         self._problems = {text: tuple(codes) for text, codes in zip(texts, words, strict=True)}
-        self._grams: dict[int, list[tuple[int, ...]]] = {}
+        self._grams: dict[bytes, list[tuple[int, ...]]] = {}
         for codes in self._problems.values():
-            for gram in set(grams(codes)):
+            for gram in grams(codes):
                 self._grams.setdefault(gram, []).append(codes)
 
     @classmethod
@@ -113,8 +110,8 @@ class HeldOut:
         if not self._grams:
             return False
         codes = word_codes(text)
-        candidates = {problem for gram in grams(codes) if gram in self._grams for problem in self._grams[gram]}
-        for problem in candidates:
+        shared = self._grams.keys() & grams(codes)
+        for problem in {problem for gram in shared for problem in self._grams[gram]}:
             shorter, longer = sorted((len(problem), len(codes)))
             common = common_words(problem, codes)
             if common >= SHARE_OF_LONGER * longer or common >= SHARE_OF_SHORTER * shorter:

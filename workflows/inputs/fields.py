@@ -19,7 +19,7 @@ from pydantic import AfterValidator
 LONGEST_TEXT = 100_000
 """Characters; more is no text of a problem or step and would only burst a model's context."""
 LONGEST_LIST = 10_000
-_PART = re.compile(r"(?:^|\.)([^.\[\]]+)|\[(-?\d{1,9})\]", re.ASCII)
+_PART = re.compile(r"(?:^|(?!\A)\.)([^.\[\]]+)|\[(-?\d{1,9})\]", re.ASCII)
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ def found(row: Mapping[str, Any], names: str | tuple[str, ...]) -> tuple[str, An
     candidates = tuple_of(names)
     for name in candidates:
         value = value_at(row, name)
-        if not is_missing(value):
+        if value is not None and not is_missing(value):
             return name, value
     return candidates[0], None
 

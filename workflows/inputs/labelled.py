@@ -59,12 +59,14 @@ class LabelledReader:
     """Reads rows as a configuration says."""
 
     def __init__(self, config: LabelledConfig) -> None:
-        self._config = config
+        self._format = config.format
+        if config.format == "auto" and any(_is_set(config, setting) for setting in FIELDS):
+            self._format = "plain"
         self._wanted = {name: _Wanted(config, layout) for name, layout in LAYOUTS.items()}
 
     def read(self, row: Mapping[str, Any]) -> LabelledRow:
         """The solution in a row; the text of a ValueError is the reason why there is none."""
-        wanted = self._wanted[self._format(row)]
+        wanted = self._for(row)
         parts = wanted.layout.read(row, wanted)
         steps, given = strip_markers(parts.steps), parts.labels
         num_steps = len(steps)
@@ -89,7 +91,7 @@ class LabelledReader:
 
     def several(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         """A row for each solution, where a row without steps has a list of solution texts (samples of one problem); else the row."""
-        wanted = self._wanted[self._format(row)]
+        wanted = self._for(row)
         if found(row, wanted.names("steps_field"))[1] is not None:
             return [row]
         name, value = found(row, wanted.names("solution_field"))
@@ -99,16 +101,13 @@ class LabelledReader:
 
     def looked_for(self, row: Mapping[str, Any], *, with_labels: bool = False) -> dict[str, str | tuple[str, ...]]:
         """The names that are looked for in such a row, by setting."""
-        wanted = self._wanted[self._format(row)]
+        wanted = self._for(row)
         settings = ("problem_field", "steps_field", "solution_field", *(("label_field", "labels_field") if with_labels else ()))
         return {setting: wanted.names(setting) for setting in settings}
 
-    def _format(self, row: Mapping[str, Any]) -> str:
-        if self._config.format != "auto":
-            return self._config.format
-        if any(_is_set(self._config, setting) for setting in FIELDS):
-            return "plain"
-        return next(name for name, layout in LAYOUTS.items() if layout.fits(row))
+    def _for(self, row: Mapping[str, Any]) -> _Wanted:
+        name = self._format
+        return self._wanted[name if name != "auto" else next(name for name, layout in LAYOUTS.items() if layout.fits(row))]
 
 
 class _Wanted:

@@ -110,7 +110,8 @@ def joined(items: list[str]) -> list[str]:
 
 
 def _step_text(step: Any) -> str:
-    if isinstance(step, Mapping):
+    """The text of a step, which may stand in an object; empty where it is blank."""
+    if not isinstance(step, str) and isinstance(step, Mapping):
         step = next((step[name] for name in ("text", "step", "content") if name in step), None)
     return "" if isinstance(step, str) and not step.strip() else text_of(step, "step")
 
