@@ -66,7 +66,7 @@ def test_text_that_only_looks_like_a_marker(line: str) -> None:
     assert marker(line) is None
 
 
-def test_a_marker_tells_its_number() -> None:
+def test_a_marker_has_its_number() -> None:
     assert marker("**Step 12:** a") == Marker(12, " a")
     assert [marker(f"第{digits}步：") for digits in ("十", "十二", "二十一", "二十")] == [Marker(n, "") for n in (10, 12, 21, 20)]
     assert marker("Step １２: a") == Marker(12, " a")

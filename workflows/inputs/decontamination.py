@@ -1,13 +1,13 @@
 """Keeping benchmark problems out of training data.
 
-A problem is kept out if it is a benchmark's (case and space do not count), or if it overlaps one as Qwen2.5-Math's report has it
-(arXiv 2409.12122, section 3.1): both share a run of 13 words *and* have a common subsequence of words that is 0.6 of the longer
-one. The run alone would keep out phrases such as "where m and n are relatively prime positive integers". Ours: 0.9 of the shorter
-one will do too, for a problem that stands inside a longer text.
+A problem is kept out if it is a benchmark's (case and space do not count), or if it overlaps one by the rule of Qwen2.5-Math's report
+(arXiv 2409.12122): both share a run of 13 words *and* have a common subsequence of words that is 0.6 of the longer one. The run alone
+would keep out phrases such as "where m and n are relatively prime positive integers". Ours: 0.9 of the shorter one is enough too, for a
+problem that stands inside a longer text.
 
 A benchmark is a data file, or a fingerprint file made of one, so that the well-known benchmarks can be kept out by anyone who does not have
 them. A fingerprint file has a hash of each text and a code of 12 bits for each of its words. Many words share a code, so the text can't
-be read back; for the rule a code is as good as its word. Those of MATH-500 and ProcessBench (gsm8k, math) are in ``held_out/``.
+be read back; the rule compares codes. Those of MATH-500 and ProcessBench (gsm8k, math) are in ``held_out/``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ FIELDS = ("problem_field", "steps_field", "solution_field", "answer_field", "lab
 
 
 class LabelledConfig(Section):
-    """How rows are read (docs/own-data.md). ``auto`` tells the layout of each row by its names, ``plain`` where a field setting is set.
+    """How rows are read (docs/own-data.md). ``auto`` recognises the layout of each row by its names; it is ``plain`` where a field is set.
 
     A field setting that is set replaces the layout's own names and is exact. ``label_field`` is the index of the first bad step,
     counted from ``label_base``; -1 or N/A for none. ``labels_field`` is a list with one label a step: 1 and 0, or with ``label_values =

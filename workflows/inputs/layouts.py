@@ -1,4 +1,4 @@
-"""The layouts of public data sets with labelled solutions: mostly a table of names, ``LAYOUTS``, with how to tell each by its names.
+"""The layouts of public data sets with labelled solutions: mostly a table of names, ``LAYOUTS``, with how each is recognised by its names.
 
 To add one: an entry in ``LAYOUTS``, with a function ``read`` where steps and labels stand in each other.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -62,9 +62,6 @@ def read_fields(row: Row, wanted: Wanted, *, join: bool = False) -> Parts:
     With ``join`` an item of the steps that does not begin with the next ``Step k:`` belongs to the one before, if any has one.
     """
     problem = read(row, wanted.names("problem_field"), "problem_field", message_text)
-    options = value_at(row, "Options")
-    if isinstance(options, str) and options.strip():
-        problem = f"{problem}\n{text_of(options, 'Options')}"
     steps, num_empty = steps_of(row, wanted)
     steps = joined(steps) if join else steps
     found_labels = _labels_of(row, wanted, len(steps))
@@ -150,15 +147,16 @@ def _read_mr_ben(row: Row, wanted: Wanted) -> Parts:
     wrong = correctness is False or (isinstance(correctness, str) and correctness.strip().lower() in ("incorrect", "wrong", "false"))
     if wrong and parts.labels is not None and 0 not in parts.labels:
         raise ValueError("incorrect without a first error")
+    options = value_at(row, "Options")
+    if isinstance(options, str) and options.strip():
+        return replace(parts, problem=f"{parts.problem}\n{text_of(options, 'Options')}")
     return parts
 
 
 def _read_prmbench(row: Row, wanted: Wanted) -> Parts:
     parts = read_fields(row, wanted)
     errors = read(row, "error_steps", "labels_field", list_of)
-    return Parts(
-        problem=parts.problem, steps=parts.steps, labels=labels.of_errors(errors, "error_steps", len(parts.steps)), answer=parts.answer
-    )
+    return replace(parts, labels=labels.of_errors(errors, "error_steps", len(parts.steps)))
 
 
 def _read_prm800k(row: Row, wanted: Wanted) -> Parts:
@@ -218,7 +216,7 @@ def _read_math_shepherd(row: Row, wanted: Wanted) -> Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """``fields`` are the names that it uses, by the setting that they are the default of; ``fits(row)`` tells a row of this layout."""
+    """``fields`` are the names that it uses, by the setting that they are the default of; ``fits(row)`` is whether a row has this layout."""
 
     fits: Callable[[Row], bool]
     fields: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)

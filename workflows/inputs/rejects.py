@@ -110,7 +110,7 @@ class _Tally:
         text += f". The rows have {', '.join(field_names(self._rows)) or 'no fields'}."
         if self._settings:
             names = " and ".join(dot + name for name, _ in self._settings.most_common(3))
-            return f"{text} Set {names} to the names that are there, nested ones by their path"
+            return f"{text} Set {names} to the name of the field that has it, a nested one by its path"
         return text
 
 

@@ -112,7 +112,7 @@ def test_if_every_row_is_rejected_the_error_says_what_to_set(tmp_path: Path) -> 
         f"problems.path = {path!r}: all 4 rows were rejected: 3 for 'no problem', 1 for 'not JSON'. "
         "Looked for problems.text_field = problem or question or prompt or Problem or Question or query; problems.answer_field = truth. "
         "The rows have data_source, task, extra.truth, list[0].a. "
-        "Set problems.text_field to the names that are there, nested ones by their path"
+        "Set problems.text_field to the name of the field that has it, a nested one by its path"
     )
     with pytest.raises(ValueError, match=r"all 1 rows were rejected: 1 for 'not JSON'\. No row is an object"):
         read_problems(ProblemsConfig(path=write_lines(tmp_path / "p.jsonl", ["text"])))

@@ -1,6 +1,8 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from genprm.records import Solution
@@ -247,3 +249,15 @@ def test_real_solutions() -> None:
     solutions, rejects, _ = read_solutions(SolutionsConfig(path=str(shared("step_solutions/mr_ben_math.jsonl"))))
     assert (len(solutions), rejects) == (918, [])
     assert sum(0 in (solution.given_labels_S or ()) for solution in solutions) == 769
+
+
+def test_csv_and_parquet_hold_steps_and_labels_too(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text(
+        'problem,steps,labels,answer\nP,"[""Step 1: a"", ""Step 2: b""]","[1, 0]",2\nQ,"Step 1: a\n\nStep 2: b",,\n'
+    )
+    solutions, rejects, _ = read_solutions(SolutionsConfig(path=str(tmp_path / "s.csv")))
+    assert [(s.steps, s.given_labels_S, s.answer) for s in solutions] == [(("a", "b"), (1, 0), "2"), (("a", "b"), None, None)]
+    table = pa.Table.from_pylist([{"problem": "P", "steps": ["a", "b"], "label": 1}, {"problem": "Q", "steps": ["a"], "label": None}])
+    pq.write_table(table, tmp_path / "s.parquet")
+    solutions, rejects, _ = read_solutions(SolutionsConfig(path=str(tmp_path / "s.parquet")))
+    assert ([s.given_labels_S for s in solutions], rejects) == ([(1, 0), None], [])
