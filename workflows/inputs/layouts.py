@@ -216,7 +216,7 @@ def _read_math_shepherd(row: Row, wanted: Wanted) -> Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """``fields`` are the names that it uses, by the setting that they are the default of; ``fits(row)`` is whether a row has this layout."""
+    """``fields`` are its names, by the setting that they are the default of; ``fits(row)`` is whether a row has this layout."""
 
     fits: Callable[[Row], bool]
     fields: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
