@@ -71,6 +71,11 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, Decimal) and not value.is_finite())
 
 
+def is_blank(value: Any) -> bool:
+    """Text without a word, as empty cells of a table become."""
+    return isinstance(value, str) and not value.strip()
+
+
 def value_at(row: Mapping[str, Any], path: str) -> Any:
     """The value at a name or path, None where there is none. Text on the way that is JSON is read as such, for CSV cells."""
     if path in row:
@@ -101,28 +106,34 @@ def json_in(text: str) -> Any:
 
 
 def found(row: Mapping[str, Any], names: str | tuple[str, ...]) -> tuple[str, Any]:
-    """(name, value) of the first of the names that has a value; None for the value where none has."""
+    """(name, value) of the first of the names that has a value; where none has, blank text if there is any, else None."""
     candidates = tuple_of(names)
+    blank: tuple[str, Any] = (candidates[0], None)
     for name in candidates:
         value = value_at(row, name)
-        if value is not None and not is_missing(value):
+        if value is None or is_missing(value):
+            continue
+        if not is_blank(value):
             return name, value
-    return candidates[0], None
+        blank = blank if blank[1] is not None else (name, value)
+    return blank
 
 
 def read(row: Mapping[str, Any], names: str | tuple[str, ...], setting: str, check: Callable[[Any, str], T]) -> T:
     """The checked value of a field that must be there; FieldError otherwise. ``setting`` is the name of the setting with the names."""
-    value = optional(row, names, setting, check)
+    name, value = found(row, names)
     if value is None:
-        raise FieldError(f"no {tuple_of(names)[0]}", setting)
-    return value
+        raise FieldError(f"no {name}", setting)
+    return _checked(value, name, setting, check)
 
 
 def optional(row: Mapping[str, Any], names: str | tuple[str, ...], setting: str, check: Callable[[Any, str], T]) -> T | None:
-    """The checked value of a field, None where it is missing; FieldError for one that is wrong."""
+    """The checked value of a field, None where it is missing or blank; FieldError for one that is wrong."""
     name, value = found(row, names)
-    if value is None:
-        return None
+    return None if value is None or is_blank(value) else _checked(value, name, setting, check)
+
+
+def _checked(value: Any, name: str, setting: str, check: Callable[[Any, str], T]) -> T:
     try:
         return check(value, name)
     except FieldError:

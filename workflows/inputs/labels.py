@@ -8,7 +8,7 @@ from typing import Any
 
 from workflows.inputs.fields import integer_of, is_missing
 
-_NONE = re.compile(r"\s*(?:n/?a|none|null|no error)?\s*", re.IGNORECASE)
+_NONE = re.compile(r"\s*(?:n/?a|none|no error)\s*", re.IGNORECASE)
 _GOOD = {"+", "1", "1.0", "true", "good", "correct", "yes"}
 _BAD = {"-", "0", "0.0", "false", "bad", "incorrect", "wrong", "no"}
 

@@ -17,6 +17,7 @@ from workflows.inputs.answers import answer_of
 from workflows.inputs.fields import (
     FieldError,
     found,
+    is_blank,
     is_missing,
     json_in,
     list_of,
@@ -74,7 +75,7 @@ def steps_of(row: Row, wanted: Wanted) -> tuple[list[str], int]:
     """The steps of a row, given or split from its solution's text, and how many of the latter were empty and left out."""
     name, value = found(row, wanted.names("steps_field"))
     if isinstance(value, str):
-        value = json_in(value)
+        value = None if is_blank(value) else json_in(value)
     if value is not None and not isinstance(value, str):
         return [_step_text(step) for step in list_of(value, name)], 0
     if value is not None:
@@ -110,14 +111,14 @@ def _step_text(step: Any) -> str:
     """The text of a step, which may stand in an object; empty where it is blank."""
     if not isinstance(step, str) and isinstance(step, Mapping):
         step = next((step[name] for name in ("text", "step", "content") if name in step), None)
-    return "" if isinstance(step, str) and not step.strip() else text_of(step, "step")
+    return "" if is_blank(step) else text_of(step, "step")
 
 
 def _labels_of(row: Row, wanted: Wanted, num_steps: int) -> labels.Labels | None:
     name, index = found(row, wanted.names("label_field"))
     values = optional(row, wanted.names("labels_field"), "labels_field", list_of)
     try:
-        from_index = None if index is None else labels.of_index(index, name, num_steps, wanted.label_base)
+        from_index = None if index is None or is_blank(index) else labels.of_index(index, name, num_steps, wanted.label_base)
     except ValueError as error:
         raise FieldError(str(error), "label_field") from error
     if values is None:

@@ -163,7 +163,7 @@ def test_bad_rows_have_their_reasons(tmp_path: Path) -> None:
     ]
     _, rejects, _ = read_critiques(CritiquesConfig(path=write_lines(tmp_path / "c.jsonl", [*bad, row()])))
     assert [reject.reason for reject in rejects] == [
-        "no critique", "empty critique", "critique is not text", "segments are not objects with a text and a kind (text, code, output)",
+        "no critique", "no critique", "critique is not text", "segments are not objects with a text and a kind (text, code, output)",
         "segments is not valid Unicode", "messages are not pairs of user and assistant", "messages are not pairs of user and assistant",
         "messages are not objects with role and content", "the first message does not begin with the problem",
         "the first message does not end in the first step", "the first message has no step", "more user messages than steps", "no steps",

@@ -55,6 +55,7 @@ def test_bad_rows_are_rejected_one_by_one_with_their_reason(tmp_path: Path) -> N
         ({"problem": "P", "solution": "so \\boxed{7}"}, "P", "7"),
         ({"problem": "P", "solution": "so \\boxed{8}", "answer": "7"}, "P", "7"),
         ({"problem": None, "question": "Q?", "answer": "1"}, "Q?", "1"),
+        ({"problem": " ", "question": "Q?", "answer": "", "solution": "so \\boxed{7}"}, "Q?", "7"),
         (
             {"prompt": [{"role": "user", "content": "1+1?"}], "reward_model": {"ground_truth": "2", "style": "rule"}, "data_source": "d"},
             "1+1?",
@@ -147,9 +148,9 @@ def test_reads_math_and_keeps_the_benchmarks_out() -> None:
     problems, rejects, num_rows = read_problems(ProblemsConfig(path=str(shared("math/train.jsonl")), benchmarks=HELD_OUT))
     reasons = [reject.reason for reject in rejects]
     assert {reason: reasons.count(reason) for reason in set(reasons)} == {
-        "empty answer": 2, "duplicate": 1, "stands in a benchmark": 1, "overlaps a benchmark": 184,
+        "no answer in solution": 2, "duplicate": 1, "stands in a benchmark": 1, "overlaps a benchmark": 184,
     }  # fmt: skip
-    assert {reject.id for reject in rejects if reject.reason == "empty answer"} == {
+    assert {reject.id for reject in rejects if reject.reason == "no answer in solution"} == {
         "train/number_theory/7115.json", "train/number_theory/7117.json",
     }  # fmt: skip
     assert (len(problems), num_rows) == (7312, 7500)

@@ -46,6 +46,7 @@ def test_a_text_is_split_into_steps(tmp_path: Path) -> None:
     assert read(tmp_path, unmarked, unmarked="one_step")[0].steps == ("a:\n\n\\[1\\]\n\nb",)
     assert read(tmp_path, {"problem": "P", "steps": '["a", "b"]'})[0].steps == ("a", "b")  # a CSV cell
     assert read(tmp_path, {"problem": "P", "steps": "Step 1: a\nStep 2: b"})[0].steps == ("a", "b")
+    assert read(tmp_path, {"problem": "P", "steps": "", "response": "a"})[0].steps == ("a",)
     assert read(tmp_path, {"problem": "P", "steps": [{"text": "a"}, {"content": "b"}]})[0].steps == ("a", "b")
 
 
@@ -67,7 +68,7 @@ def test_several_samples_in_a_row_are_several_solutions(tmp_path: Path) -> None:
     row = {"id": "p", "problem": "P", "samples": ["a \\boxed{1}", "b", ""], "answer": "1"}
     solutions, rejects, num_rows = read_solutions(SolutionsConfig(path=write_lines(tmp_path / "s.jsonl", [row]), solution_field="samples"))
     assert [(solution.id, solution.final_answer, solution.answer) for solution in solutions] == [("p/s0", "1", "1"), ("p/s1", None, "1")]
-    assert [(reject.reason, num_rows) for reject in rejects] == [("empty samples", 3)]
+    assert [(reject.reason, num_rows) for reject in rejects] == [("no steps", 3)]
     assert rejects[0].detail.endswith("row 1, item 3")
 
 
@@ -76,6 +77,7 @@ def test_several_samples_in_a_row_are_several_solutions(tmp_path: Path) -> None:
     [
         (-1, 0, (1, 1, 1)), (0, 0, (0, 0, 0)), (2, 0, (1, 1, 0)), (1.0, 0, (1, 0, 0)), ("1", 0, (1, 0, 0)), ("N/A", 0, (1, 1, 1)),
         (1, 1, (0, 0, 0)), (3, 1, (1, 1, 0)), ("N/A", 1, (1, 1, 1)), (-1, 1, (1, 1, 1)), (0, 1, (1, 1, 1)), (None, 0, None),
+        (" ", 0, None),
     ],
 )  # fmt: skip
 def test_labels_by_the_index_of_the_first_error(tmp_path: Path, label: Any, base: int, expected: tuple[int, ...] | None) -> None:
