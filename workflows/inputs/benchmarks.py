@@ -1,50 +1,59 @@
+"""Benchmarks of step judgement: solutions with a known first error, in any layout that solutions have."""
+
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any
 
+from genprm.progress import first_error
 from genprm.records import BenchmarkSolution
-from genprm.section import IdentifiedBy, Section
-from workflows.inputs.files import data_fingerprint, encodable, read_file, text_of
+from genprm.section import IdentifiedBy
+from workflows.inputs.fields import FieldError
+from workflows.inputs.files import data_fingerprint
+from workflows.inputs.ids import UniqueIds
+from workflows.inputs.labelled import LabelledConfig, LabelledReader
+from workflows.inputs.rejects import collected, read_records
 from workflows.stage.parts import RejectedRow
 
 
-class BenchmarkConfig(Section):
+class BenchmarkConfig(LabelledConfig):
+    """``path`` is what holds the benchmark: a file, a folder, a pattern or ``hf:NAME:SPLIT``."""
+
     path: Annotated[str, IdentifiedBy(data_fingerprint)]
-    limit: int | None = None
 
 
-def read_benchmark(config: BenchmarkConfig, setting: str) -> tuple[list[BenchmarkSolution], list[RejectedRow], int]:
-    path, limit = config.path, config.limit
-    """The rows of a ProcessBench file: id, problem, steps, label (0-based first wrong step, -1 for none)."""
-    rows: list[BenchmarkSolution] = []
-    rejects: list[RejectedRow] = []
-    ids: set[str] = set()
-    num_rows = 0
-    for place, row in read_file(path, setting):
-        if limit is not None and len(rows) >= limit:
-            break
-        num_rows += 1
-        try:
-            if isinstance(row, ValueError):
-                raise ValueError("not JSON")
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-            problem = text_of(row, "problem")
-            steps = row.get("steps")
-            if not isinstance(steps, list) or not steps:
-                raise ValueError("no steps")
-            checked = [text_of({"step": step}, "step") for step in steps]
-            label = row.get("label")
-            if not isinstance(label, int) or isinstance(label, bool):
-                raise ValueError("label is not an integer")
-            if not -1 <= label < len(checked):
-                raise ValueError("label is no step")
-        except ValueError as reason:
-            rejects.append(RejectedRow(id=place, reason=str(reason), detail=path))
-            continue
-        name = encodable(str(row["id"])) if isinstance(row.get("id"), str | int) else place
-        if name in ids:
-            name = f"{name}#{place.partition(' ')[2]}"
-        ids.add(name)
-        rows.append(BenchmarkSolution(id=name, problem=problem, steps=tuple(checked), label=label))
-    return rows, rejects, num_rows
+def read_benchmark(
+    config: BenchmarkConfig, setting: str = "evaluate.benchmark.path"
+) -> tuple[list[BenchmarkSolution], list[RejectedRow], int]:
+    """The good rows, the rejected ones with their reasons, and how many were read (their sum).
+
+    A row's id is its own, or its place in the file. ValueError where something can't be read or every row is rejected.
+    """
+    return collected(iterate_benchmark(config, setting))
+
+
+def iterate_benchmark(config: BenchmarkConfig, setting: str = "evaluate.benchmark.path") -> Iterator[BenchmarkSolution | RejectedRow]:
+    """The same, row by row."""
+    reader = LabelledReader(config)
+    ids = UniqueIds()
+
+    def parse(row: Mapping[str, Any], number: int) -> BenchmarkSolution:
+        found = reader.read(row)
+        if found.labels_S is None:
+            raise FieldError("no label", "label_field")
+        return BenchmarkSolution(
+            id=ids.of(found.given_id or f"row {number}", number),
+            problem=found.problem,
+            steps=found.steps,
+            label=first_error(found.labels_S),
+        )
+
+    yield from read_records(
+        config.path,
+        setting,
+        parse=parse,
+        looked_for=partial(reader.looked_for, with_labels=True),
+        id_names=config.id_field,
+        limit=config.limit,
+    )

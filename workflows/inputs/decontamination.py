@@ -1,89 +1,147 @@
-"""Keeping benchmark problems out of training data: exact texts, and shared 13-grams of words, both as hashes.
+"""Keeping benchmark problems out of training data.
 
-A benchmark is a data file, or a fingerprint file made of one, which holds the hashes alone: so the well-known benchmarks can
-be kept out of a run by anyone who does not have them. Those of MATH-500 and ProcessBench (gsm8k, math) are in ``held_out/``.
+A problem is kept out if it is a benchmark's (case and space do not count), or if it overlaps one by the rule of Qwen2.5-Math's report
+(arXiv 2409.12122): both share a run of 13 words *and* have a common subsequence of words that is 0.6 of the longer one. The run alone
+would keep out phrases such as "where m and n are relatively prime positive integers". Ours: 0.9 of the shorter one is enough too, for a
+problem that stands inside a longer text.
+
+A benchmark is a data file, or a fingerprint file made of one, so that the well-known benchmarks can be kept out by anyone who does not have
+them. A fingerprint file has a hash of each text and a code of 12 bits for each of its words. Many words share a code, so the text can't
+be read back; the rule compares codes. Those of MATH-500 and ProcessBench (gsm8k, math) are in ``held_out/``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workflows.inputs.files import checked_file, read_file
+from workflows.inputs import names
+from workflows.inputs.fields import message_text, value_at
+from workflows.inputs.files import checked_file, read_rows
+from workflows.inputs.ids import normalise
 
 NGRAM = 13
 """Words; the length that decontamination in this field usually takes."""
+SHARE_OF_LONGER = 0.6
+SHARE_OF_SHORTER = 0.9
+CODE_BITS = 12
 FINGERPRINTS = ".fingerprints.parquet"
-SCHEMA = pa.schema([("kind", pa.dictionary(pa.int8(), pa.string())), ("hash", pa.uint64())])
+SCHEMA = pa.schema([("text", pa.uint64()), ("words", pa.list_(pa.uint16()))])
+
+_WORD = re.compile(r"[^\W_]+")
 
 
-def normalise(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip().lower()
+def word_codes(text: str) -> tuple[int, ...]:
+    """A code for each word of a text."""
+    return tuple(map(_code, _WORD.findall(text.lower())))
 
 
-def ngrams(text: str) -> set[str]:
-    words = re.findall(r"[^\W_]+", normalise(text))
-    return {" ".join(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)}
+@lru_cache(maxsize=1 << 17)
+def _code(word: str) -> int:
+    digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=2).digest()
+    return int.from_bytes(digest, "little") & ((1 << CODE_BITS) - 1)
 
 
 def _hash(text: str) -> int:
-    """64 bits: among the 10^5 n-grams of a benchmark and the 10^6 of a data set a false match is a chance of 10^-8."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
 
 
-class HeldOut:
-    """The problems of some benchmarks, as hashes of their texts and of their 13-grams."""
+def grams(codes: Sequence[int]) -> set[bytes]:
+    """Every run of 13 codes, two bytes a code."""
+    data = array("H", codes).tobytes()
+    return {data[start : start + 2 * NGRAM] for start in range(0, len(data) - 2 * NGRAM + 1, 2)}
 
-    def __init__(self, texts: Iterable[int], grams: Iterable[int]) -> None:
-        self._texts = frozenset(texts)
-        self._grams = frozenset(grams)
+
+def common_words(first: Sequence[int], second: Sequence[int]) -> int:
+    """The length of the longest common subsequence, by bits (Hyyro 2004): len(second) operations on numbers of len(first) bits."""
+    places: dict[int, int] = {}
+    for index, code in enumerate(first):
+        places[code] = places.get(code, 0) | (1 << index)
+    mask = (1 << len(first)) - 1
+    free = mask
+    for code in second:
+        matches = free & places.get(code, 0)
+        free = ((free + matches) | (free - matches)) & mask
+    return len(first) - free.bit_count()
+
+
+class HeldOut:
+    """The problems of some benchmarks: ``texts[i]`` is the hash of a text, ``words[i]`` the codes of its words."""
+
+    def __init__(self, texts: Iterable[int], words: Iterable[Sequence[int]]) -> None:
+        self._problems = {text: tuple(codes) for text, codes in zip(texts, words, strict=True)}
+        self._grams: dict[bytes, list[tuple[int, ...]]] = {}
+        for codes in self._problems.values():
+            for gram in grams(codes):
+                self._grams.setdefault(gram, []).append(codes)
 
     @classmethod
     def of(cls, paths: Sequence[str], setting: str = "problems.benchmarks") -> HeldOut:
         """From data files and fingerprint files; ValueError that names the setting for one that can't be read."""
-        texts: set[int] = set()
-        grams: set[int] = set()
+        texts: list[int] = []
+        words: list[Sequence[int]] = []
         for path in paths:
             if path.endswith(FINGERPRINTS):
                 try:
                     table = pq.read_table(checked_file(path, setting))
                 except (pa.ArrowException, OSError) as error:
                     raise ValueError(f"{setting} = {path!r}: not a fingerprint file ({str(error)[:200]})") from error
-                if not table.schema.equals(SCHEMA):
-                    raise ValueError(f"{setting} = {path!r}: not a fingerprint file; make it with python -m jobs.hold_out")
-                for kind, value in zip(table["kind"].to_pylist(), table["hash"].to_pylist(), strict=True):
-                    (texts if kind == "text" else grams).add(value)
+                if not table.schema.equals(SCHEMA) or table["text"].null_count or table["words"].null_count:
+                    raise ValueError(f"{setting} = {path!r}: not a fingerprint file of this version; make it with python -m jobs.hold_out")
+                texts += table["text"].to_pylist()
+                words += [[code or 0 for code in codes] for codes in table["words"].to_pylist()]
             else:
                 for text in benchmark_texts(path, setting):
-                    texts.add(_hash(normalise(text)))
-                    grams |= {_hash(gram) for gram in ngrams(text)}
-        return cls(texts, grams)
+                    texts.append(_hash(normalise(text)))
+                    words.append(word_codes(text))
+        return cls(texts, words)
 
     def has(self, text: str) -> bool:
-        return _hash(normalise(text)) in self._texts
+        return bool(self._problems) and _hash(normalise(text)) in self._problems
 
     def overlaps(self, text: str) -> bool:
-        return bool(self._grams) and any(_hash(gram) in self._grams for gram in ngrams(text))
+        if not self._grams:
+            return False
+        codes = word_codes(text)
+        shared = self._grams.keys() & grams(codes)
+        for problem in {problem for gram in shared for problem in self._grams[gram]}:
+            shorter, longer = sorted((len(problem), len(codes)))
+            common = common_words(problem, codes)
+            if common >= SHARE_OF_LONGER * longer or common >= SHARE_OF_SHORTER * shorter:
+                return True
+        return False
+
+    def check(self, text: str) -> None:
+        """ValueError with the reason where a text must be kept out."""
+        if self.has(text):
+            raise ValueError("stands in a benchmark")
+        if self.overlaps(text):
+            raise ValueError("overlaps a benchmark")
 
     def write(self, file: Path) -> None:
-        rows = [("text", value) for value in sorted(self._texts)] + [("ngram", value) for value in sorted(self._grams)]
-        table = pa.Table.from_pylist([{"kind": kind, "hash": value} for kind, value in rows], schema=SCHEMA)
-        pq.write_table(table, file, compression="zstd", use_dictionary=["kind"], write_statistics=False)
+        rows = [{"text": text, "words": codes} for text, codes in sorted(self._problems.items())]
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), file, compression="zstd", use_dictionary=False, write_statistics=False)
 
 
 def benchmark_texts(path: str, setting: str) -> list[str]:
-    """The problem texts of a benchmark file, under whichever of the usual names they stand."""
+    """The problem texts of a benchmark's files, under whichever of the usual names they stand."""
     texts = []
-    for _, row in read_file(path, setting):
+    for _, row in read_rows(path, setting):
         if isinstance(row, dict):
-            text = next((row[name] for name in ("problem", "question", "text") if isinstance(row.get(name), str)), None)
-            if text:
-                texts.append(text)
+            for name in (*names.PROBLEM, "question.problem", "original_question", "text"):
+                try:
+                    texts.append(message_text(value_at(row, name), name))
+                    break
+                except ValueError:
+                    continue
     if not texts:
-        raise ValueError(f"{setting} = {path!r}: no row has a problem, question or text; nothing could be kept out")
+        looked = ", ".join((*names.PROBLEM, "text"))
+        raise ValueError(f"{setting} = {path!r}: no row has a problem text ({looked}); nothing could be kept out")
     return texts

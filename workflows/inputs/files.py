@@ -1,31 +1,75 @@
-"""Data files: rows of JSONL, JSON, Parquet or a hub data set, read one by one, every field checked where it is taken."""
+"""Which files a path names, what their contents are identified by, and their rows."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from workflows.inputs.compression import READ_ERRORS, BadFile
+from workflows.inputs.formats import format_of, rows_of
 
-LONGEST_TEXT = 100_000
-"""Characters; more is no problem text and would only burst a model's context."""
+KINDS = ".jsonl, .json, .csv, .tsv or .parquet, also with .gz, .bz2, .xz or .zst"
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
+"""Files that describe a data set and stand beside its data."""
+
+
+def read_rows(path: str, setting: str) -> Iterator[tuple[str, Any]]:
+    """(place, value) for every row of a file, a folder, a glob or ``hf:NAME:SPLIT``.
+
+    A row that can't be read has a BrokenRow (a ValueError) as its value, which is not raised. ValueError that names the setting where a
+    file as a whole can't be read. The place names the file where there are several.
+    """
+    if path.startswith("hf:"):
+        yield from _hub_rows(path, setting)
+        return
+    files = data_files(path, setting)
+    common = Path(os.path.commonpath([file.parent for file in files]))
+    for file in files:
+        prefix = "" if len(files) == 1 else f"{file.relative_to(common)}, "
+        try:
+            for place, row in rows_of(file):
+                yield prefix + place, row
+        except (BadFile, *READ_ERRORS) as error:
+            name = "" if str(file) == path else f"{file}: "
+            reason = str(error) if isinstance(error, BadFile) else f"the file is damaged or can't be read ({str(error)[:200]})"
+            raise ValueError(f"{setting} = {path!r}: {name}{reason}") from error
+
+
+def data_files(path: str, setting: str) -> list[Path]:
+    """The files of a path, in the order of their names; a folder's with all that is inside it, but no hidden or describing ones."""
+    if os.path.isdir(path):
+        files = sorted(file for file in Path(path).rglob("*") if _is_data(file, Path(path)))
+        if not files:
+            there = sorted(os.listdir(path))[:10]
+            raise ValueError(f"{setting} = {path!r}: no file in this folder is {KINDS}; there are: {', '.join(there)[:300] or 'none'}")
+    elif not os.path.exists(path) and glob.has_magic(path):
+        files = sorted(Path(name) for name in glob.glob(path, recursive=True) if os.path.isfile(name))
+        if not files:
+            raise ValueError(f"{setting} = {path!r}: no file matches this pattern")
+    else:
+        files = [Path(path)]
+    return [checked_file(str(file), setting) for file in files]
+
+
+def _is_data(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+    return not hidden and file.name not in _DESCRIPTIONS and format_of(file) is not None and file.is_file()
 
 
 def checked_file(path: str, setting: str) -> Path:
     """The path of a readable file; ValueError that names the setting otherwise."""
     file = Path(path)
     if not os.path.isfile(file):
-        raise ValueError(f"{setting} = {path!r}: there is no such file; give the path of a .jsonl, .json or .parquet file")
+        raise ValueError(f"{setting} = {path!r}: there is no such file; give a file ({KINDS}), a folder or a pattern")
     try:
         with file.open("rb") as stream:
             stream.read(1)
     except OSError as error:
-        raise ValueError(f"{setting} = {path!r}: can't be read ({error}); mend its rights") from error
+        raise ValueError(f"{setting} = {path!r}: can't be read ({error}); check its permissions") from error
     return file
 
 
@@ -43,71 +87,30 @@ def hub_dataset(path: str, setting: str) -> Any:
         ) from error
 
 
-def file_fingerprint(path: str, setting: str) -> str:
-    """Changes whenever the data do."""
-    if path.startswith("hf:"):
-        return str(hub_dataset(path, setting)._fingerprint)
-    return hashlib.sha256(checked_file(path, setting).read_bytes()).hexdigest()[:32]
-
-
-def read_file(path: str, setting: str) -> Iterator[tuple[str, Any]]:
-    """(place, value) for every row of a data file; a broken line's value is a ValueError instance, not raised."""
-    if path.startswith("hf:"):
-        for number, row in enumerate(hub_dataset(path, setting), start=1):
-            yield f"row {number}", row
-        return
-    file = checked_file(path, setting)
-    if file.suffix == ".parquet":
-        try:
-            table = pq.read_table(file)
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{setting} = {path!r}: not a Parquet file ({str(error)[:200]})") from error
-        for number, row in enumerate(table.to_pylist(), start=1):
-            yield f"row {number}", row
-    elif file.suffix == ".json":
-        try:
-            rows = json.loads(file.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{setting} = {path!r}: not JSON ({error})") from error
-        if not isinstance(rows, list):
-            raise ValueError(f"{setting} = {path!r}: a JSON file must hold one list of rows")
-        for number, row in enumerate(rows, start=1):
-            yield f"row {number}", row
-    else:
-        with file.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    yield f"line {number}", json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    yield f"line {number}", ValueError(str(error))
-
-
-def encodable(text: str) -> str:
-    """The text with a question mark for what is no Unicode (lone surrogates), so that it can be stored."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def text_of(row: Mapping[str, Any], field: str) -> str:
-    """A non-empty, encodable text of sane length; ValueError with the reason otherwise."""
-    if field not in row or row[field] is None:
-        raise ValueError(f"no {field}")
-    value = row[field]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise ValueError(f"{field} is not text")
-    if not value.strip():
-        raise ValueError(f"empty {field}")
-    if len(value) > LONGEST_TEXT:
-        raise ValueError(f"{field} too long")
+def _hub_rows(path: str, setting: str) -> Iterator[tuple[str, Any]]:
+    number = 0
     try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{field} is not valid Unicode") from error
-    return value.strip()
+        for row in hub_dataset(path, setting):
+            number += 1
+            yield f"row {number}", row
+    except ValueError:
+        raise
+    except Exception as error:  # decoding its columns raises their libraries' own kinds
+        raise ValueError(f"{setting} = {path!r}: row {number + 1} can't be read ({type(error).__name__}: {str(error)[:200]})") from error
 
 
 def data_fingerprint(path: str) -> str:
-    return file_fingerprint(path, "path")
+    """What the contents are identified by: 32 hex digits that change with the data and stay when the files are moved.
+
+    For a data set of the hub its own fingerprint. ValueError where something can't be read.
+    """
+    if path.startswith("hf:"):
+        return str(hub_dataset(path, "path")._fingerprint)
+    digests: list[bytes] = []
+    for file in data_files(path, "path"):
+        try:
+            with file.open("rb") as stream:
+                digests.append(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise ValueError(f"path = {path!r}: {file}: can't be read ({error})") from error
+    return (digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()).hex()[:32]

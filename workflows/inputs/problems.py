@@ -1,77 +1,78 @@
-"""Problems and benchmarks read row by row: bad ones put aside with a reason; duplicates and contamination removed."""
+"""Problems with reference answers, checked row by row; duplicates and what stands in a benchmark removed."""
 
 from __future__ import annotations
 
-import hashlib
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from genprm.records import Problem
 from genprm.section import IdentifiedBy, Section
-from workflows.inputs.decontamination import HeldOut, normalise
-from workflows.inputs.files import data_fingerprint, encodable, read_file, text_of
+from workflows.inputs import names
+from workflows.inputs.answers import answer_of
+from workflows.inputs.decontamination import HeldOut
+from workflows.inputs.fields import Names, found, label_text, message_text, read
+from workflows.inputs.files import data_fingerprint
+from workflows.inputs.ids import UniqueIds, digest, normalise, text_id
+from workflows.inputs.rejects import collected, read_records
 from workflows.stage.parts import RejectedRow
 
 
-class ProblemsConfig(Section):
-    """A JSONL, JSON (one list) or Parquet file of problems, or ``hf:NAME:SPLIT`` for a data set of the Hugging Face hub (or
-    a folder in its layout), and the benchmark files they must not overlap.
+def fingerprints(paths: tuple[str, ...]) -> list[str]:
+    return [data_fingerprint(path) for path in paths]
 
-    ``limit`` takes the first so many good rows (None: all). ``benchmarks`` are files whose problem texts are kept out of
-    the data: exact matches after normalising space and case, and shared 13-grams of words. Data files, or the fingerprints
-    that ``python -m jobs.hold_out`` makes of them.
+
+class ProblemsConfig(Section):
+    """Where the problems come from: a file (JSONL, JSON, CSV, Parquet, compressed or not), a folder, a pattern, or ``hf:NAME:SPLIT``.
+
+    The field settings are names or paths (docs/own-data.md); of several the first with a value counts. ``limit`` takes the first so
+    many good rows (None: all). ``benchmarks`` are kept out of the data (`workflows.inputs.decontamination`): data files, or the
+    fingerprints that ``python -m jobs.hold_out`` makes of them.
     """
 
     path: Annotated[str | None, IdentifiedBy(data_fingerprint)] = None
-    text_field: str = "problem"
-    answer_field: str = "answer"
-    id_field: str = "unique_id"
-    level_field: str = "level"
+    text_field: Names = names.PROBLEM
+    answer_field: Names = (*names.ANSWER, "solution")
+    id_field: Names = names.ID
+    level_field: Names = names.LEVEL
     limit: int | None = Field(default=None, ge=1)
-    benchmarks: Annotated[tuple[str, ...], IdentifiedBy(lambda paths: [data_fingerprint(path) for path in paths])] = ()
+    benchmarks: Annotated[tuple[str, ...], IdentifiedBy(fingerprints)] = ()
 
 
 def read_problems(config: ProblemsConfig, setting: str = "problems.path") -> tuple[list[Problem], list[RejectedRow], int]:
-    """The good problems, the rejected rows with their reasons, and how many rows were read (their sum)."""
-    held_out = HeldOut.of(config.benchmarks)
-    assert config.path is not None
-    problems: list[Problem] = []
-    rejects: list[RejectedRow] = []
-    texts: set[str] = set()
-    ids: set[str] = set()
-    num_rows = 0
-    for place, row in read_file(config.path, setting):
-        if config.limit is not None and len(problems) >= config.limit:
-            break
-        num_rows += 1
-        name = place
-        try:
-            if isinstance(row, ValueError):
-                raise ValueError("not JSON")
-            if not isinstance(row, dict):
-                raise ValueError("not an object")
-            if isinstance(row.get(config.id_field), str | int):
-                name = encodable(str(row[config.id_field]))
-            text, answer = text_of(row, config.text_field), text_of(row, config.answer_field)
-            if "####" in answer:  # GSM8K writes the answer at the end of its solution
-                answer = answer.rpartition("####")[2].strip()
-            key = normalise(text)
-            if key in texts:
-                raise ValueError("duplicate")
-            if held_out.has(text):
-                raise ValueError("stands in a benchmark")
-            if held_out.overlaps(text):
-                raise ValueError("overlaps a benchmark")
-        except ValueError as reason:
-            rejects.append(RejectedRow(id=name, reason=str(reason), detail=f"{config.path}, {place}"))
-            continue
-        if name == place:
-            name = "problem-" + hashlib.sha256(key.encode()).hexdigest()[:12]
-        if name in ids:
-            name = f"{name}#{place.partition(' ')[2]}"
+    """The good problems, the rejected rows with their reasons, and how many rows were read (their sum).
+
+    ValueError where nothing is named, something can't be read, or every row is rejected.
+    """
+    return collected(iterate_problems(config, setting))
+
+
+def iterate_problems(config: ProblemsConfig, setting: str = "problems.path") -> Iterator[Problem | RejectedRow]:
+    """The same, row by row."""
+    if config.path is None:
+        raise ValueError(f"{setting} is not set; give a file, a folder or hf:NAME:SPLIT with problems")
+    held_out = HeldOut.of(config.benchmarks, f"{setting.rpartition('.')[0]}.benchmarks")
+    texts: set[bytes] = set()
+    ids = UniqueIds()
+
+    def parse(row: Mapping[str, Any], number: int) -> Problem:
+        text = read(row, config.text_field, "text_field", message_text)
+        answer = read(row, config.answer_field, "answer_field", answer_of)
+        key = digest(normalise(text))
+        if key in texts:
+            raise ValueError("duplicate")
+        held_out.check(text)
         texts.add(key)
-        ids.add(name)
-        level = row.get(config.level_field)
-        problems.append(Problem(id=name, text=text, answer=answer, level=None if level is None else encodable(str(level))))
-    return problems, rejects, num_rows
+        name = label_text(found(row, config.id_field)[1], "id") or text_id(text)
+        level = label_text(found(row, config.level_field)[1], "level")
+        return Problem(id=ids.of(name, number), text=text, answer=answer, level=level)
+
+    yield from read_records(
+        config.path,
+        setting,
+        parse=parse,
+        looked_for=lambda _: {"text_field": config.text_field, "answer_field": config.answer_field},
+        id_names=config.id_field,
+        limit=config.limit,
+    )
