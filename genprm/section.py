@@ -60,7 +60,8 @@ class Section(BaseModel):
                 try:
                     value = by.of(value)
                 except ValueError as error:
-                    raise ValueError(f"{name} = {value!r}: {error}") from error
+                    told = str(error)
+                    raise ValueError(told if told.startswith(f"{name} = ") else f"{name} = {value!r}: {told}") from error
             found[name] = _plain(value)
         return found
 

@@ -9,7 +9,7 @@ import sys
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.hold_out",
-        description="Make a fingerprint file of benchmarks, to be named in problems.benchmarks: hashes of their texts and 13-grams.",
+        description="Make a fingerprint file of benchmarks, to be named in problems.benchmarks: hashes of their texts and words.",
     )
     parser.add_argument("benchmarks", nargs="+", metavar="FILE", help="JSONL, JSON or Parquet with problem, question or text")
     parser.add_argument("--output", required=True, metavar="NAME.fingerprints.parquet")

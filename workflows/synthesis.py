@@ -58,13 +58,9 @@ def stages(config: Config, run: Folder) -> list[Stage]:
 
 def problems(config: ProblemsConfig, name: str = "problems", setting: str = "problems") -> Stage:
     """A file of problems: checked, deduplicated, decontaminated."""
-
-    def read(_: Run) -> tuple[Sequence[Problem], Sequence[RejectedRow], int]:
-        if config.path is None:
-            raise ValueError(f"{setting}.path: must be set: a file of problems, or hf:NAME:SPLIT")
-        return read_problems(config, f"{setting}.path")
-
-    return TableStage(name=name, setting=setting, writes=Problem, settings=config, make_rows=read)
+    return TableStage(
+        name=name, setting=setting, writes=Problem, settings=config, make_rows=lambda _: read_problems(config, f"{setting}.path")
+    )
 
 
 def rollouts(config: Config) -> RowStage:

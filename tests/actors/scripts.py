@@ -103,7 +103,8 @@ def _verifier(request: Request) -> Completion:
 def _rationale(request: Request) -> Completion:
     written, steps = request.prefix, re.findall(r"<paragraph_\d+>\n(.*?)\n</paragraph_\d+>", request.turns[0].content, re.DOTALL)
     if written.endswith("\\boxed"):
-        return say("{1}" if "\nFalse\n" in written else "{-1}")
+        printed = re.findall(r"\[Code Output\]\n\n```\n(\w*)", written)
+        return say(f"{{{printed.index('False') + 1 if 'False' in printed else -1}}}")
     done = written.count("[Code Output]")
     if done == len(steps):
         return say("</verify>\n</think>")

@@ -115,9 +115,7 @@ def test_rationales_do_not_depend_on_labels_nor_estimates(few: Path, tmp_path: P
     assert not parts.is_finished(run, "estimates/paper")
 
 
-def test_estimates_and_rationales_run_side_by_side_where_there_is_room(
-    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_estimates_and_rationales_run_side_by_side_where_there_is_room(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = copy_of(few, tmp_path)
     for kind in ("estimates", "labels", "conversations", "rationales"):
         shutil.rmtree(Path(run.uri) / kind)

@@ -23,9 +23,7 @@ class BenchmarkConfig(LabelledConfig):
     path: Annotated[str, IdentifiedBy(data_fingerprint)]
 
 
-def read_benchmark(
-    config: BenchmarkConfig, setting: str = "evaluate.benchmark.path"
-) -> tuple[list[BenchmarkSolution], list[RejectedRow], int]:
+def read_benchmark(config: BenchmarkConfig, setting: str = "benchmarks.path") -> tuple[list[BenchmarkSolution], list[RejectedRow], int]:
     """The good rows, the rejected ones with their reasons, and how many were read (their sum).
 
     A row's id is its own, or its place in the file. ValueError where something can't be read or every row is rejected.
@@ -33,7 +31,7 @@ def read_benchmark(
     return collected(iterate_benchmark(config, setting))
 
 
-def iterate_benchmark(config: BenchmarkConfig, setting: str = "evaluate.benchmark.path") -> Iterator[BenchmarkSolution | RejectedRow]:
+def iterate_benchmark(config: BenchmarkConfig, setting: str = "benchmarks.path") -> Iterator[BenchmarkSolution | RejectedRow]:
     """The same, row by row."""
     reader = LabelledReader(config)
     ids = UniqueIds()
