@@ -1,4 +1,4 @@
-"""A turn with pauses for code: generate until a block closes, run it, append its output, go on.
+"""A turn with pauses for code: generate until a block closes, run it, append its output, continue.
 
 The rationale model and GenPRM both write this way. The engine never waits: each turn is one coroutine, and while its code
 runs the engine serves the others.
@@ -26,7 +26,7 @@ class Ending(enum.StrEnum):
 
 @dataclass
 class CodeTurn:
-    """An assistant turn in the making: finished segments, and the running text since the last one."""
+    """An assistant turn in progress: finished segments, and the running text since the last one."""
 
     segments: list[Segment] = field(default_factory=list)
     running: str = ""

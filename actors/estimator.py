@@ -63,7 +63,7 @@ EstimatorConfig = Annotated[PaperEstimatorConfig | ThriftyEstimatorConfig, Field
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """Counts of an earlier run, to go on from: at the bare problem, and after each step."""
+    """Counts of an earlier run, to be topped up: at the bare problem, and after each step."""
 
     start: Counts
     steps_S: tuple[Counts, ...]

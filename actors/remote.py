@@ -19,8 +19,8 @@ from actors.engine import Completion, Engine, EngineConfig, EngineDied, Request,
 
 RESTART_PATIENCE_S = 900.0
 """A large model takes minutes to load."""
-TELL_S = 0.05
-"""After it an executor is told of sessions that ended, if no block went there meanwhile."""
+NOTIFY_AFTER_S = 0.05
+"""After it an executor is notified of sessions that ended, if no block went there meanwhile."""
 
 
 class ActorLost(RuntimeError):
@@ -28,7 +28,7 @@ class ActorLost(RuntimeError):
 
 
 async def until_alive(handle: Any) -> None:
-    """Wait until Ray has started a dead actor anew, so that a row's next try does not find it dead still."""
+    """Wait until Ray has restarted a dead actor, so that a row's next try does not find it dead still."""
     began = time.monotonic()
     pause = 0.5
     while True:
@@ -46,7 +46,7 @@ async def until_alive(handle: Any) -> None:
 
 
 class EngineHost:
-    """What runs in an engine's actor; ends its process when the engine dies, so that Ray starts it anew."""
+    """What runs in an engine's actor; exits when the engine dies, so that Ray restarts it."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._engine = open_engine(config)
@@ -55,7 +55,7 @@ class EngineHost:
         try:
             return await self._engine.generate(request)
         except EngineDied as error:
-            print(f"engine: {error}; this process ends and is started anew", file=sys.stderr, flush=True)
+            print(f"engine: {error}; this process exits and is restarted", file=sys.stderr, flush=True)
             os._exit(17)
 
 
@@ -133,7 +133,7 @@ class RemoteEngine:
         return completions
 
     def count_tokens(self, text: str) -> int | None:
-        """Not worth a journey."""
+        """None: a remote call would cost more than the count is worth."""
         return None
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class RemoteExecutors:
     """Opens sessions on the actor that has the fewest of this caller's.
 
     A session id carries the number of its actor. The actor hears of a session with its first block, and of its end with another
-    session's next block or a moment later: a journey there and back costs more than a block.
+    session's next block or a moment later: a round trip costs more than a block.
     """
 
     def __init__(self, handles: Sequence[Any]) -> None:
@@ -167,7 +167,7 @@ class RemoteExecutors:
         ended = self._take_ended(number)
         try:
             result: CodeResult = await self._handles[number].serve.remote(name, code, is_new, ended)
-        except KeyError as error:  # it was started anew, without its sessions
+        except KeyError as error:  # it was restarted, without its sessions
             raise ActorLost(f"code executor {number} died: {error}") from error
         except RayActorError as error:
             self._note_ended(number, ended)  # it may live, and not have been reached
@@ -185,14 +185,14 @@ class RemoteExecutors:
 
     def _note_ended(self, number: int, names: Sequence[str]) -> None:
         if names and not self._ended[number]:
-            asyncio.get_running_loop().call_later(TELL_S, self._tell_ended, number)
+            asyncio.get_running_loop().call_later(NOTIFY_AFTER_S, self._notify_ended, number)
         self._ended[number] += names
 
     def _take_ended(self, number: int) -> list[str]:
         ended, self._ended[number] = self._ended[number], []
         return ended
 
-    def _tell_ended(self, number: int) -> None:
+    def _notify_ended(self, number: int) -> None:
         ended = self._take_ended(number)
         if ended:
             self._handles[number].close.remote(*ended)

@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 async def together(*work: Coroutine[Any, Any, Result]) -> list[Result]:
-    """The results, in order. If one fails, the others are ended before its error is raised: nothing goes on unseen."""
+    """The results, in order. If one fails, the others are ended before its error is raised: nothing keeps running unseen."""
     tasks = [asyncio.create_task(item) for item in work]
     try:
         return list(await asyncio.gather(*tasks))

@@ -48,7 +48,7 @@ class VerifierConfig(Section):
         if self.stop_when_sure is not None and self.history == "own":
             raise ValueError(
                 "stop_when_sure = "
-                f"{self.stop_when_sure}: a vote that was not cast has no judgement of its own to go on from; set history = 'first', too"
+                f"{self.stop_when_sure}: a vote that was not cast has no judgement of its own to continue from; set history = 'first', too"
             )
         return self
 
@@ -57,7 +57,7 @@ class VerifierConfig(Section):
 class _Strand:
     """One vote's conversation: ``turns`` are the steps before and their judgements, ``blocks`` the code that was run for them.
 
-    ``session`` lives as long as the history is the vote's own; for another's history a session is opened anew for every step.
+    ``session`` lives as long as the history is the vote's own; for another's history another session is opened for every step.
     """
 
     index: int

@@ -31,7 +31,7 @@ class Flaw(enum.StrEnum):
     OUT_OF_ORDER = "paragraphs out of order"
     """A paragraph judged twice, or before an earlier one: in training each turn sees the turns before it and nothing else."""
 
-    SOLVED_ANEW = "solved the problem anew"
+    SOLVED_AGAIN = "solved the problem again"
     """An analysis that boxes an answer of its own where the paragraph has none: it teaches to compare answers, not to judge steps."""
 
     COPIED = "copied the solution"
@@ -74,7 +74,7 @@ def _out_of_order(_: _Judged, paragraphs: Paragraphs) -> bool:
     return any(later.paragraph <= earlier.paragraph for earlier, later in itertools.pairwise(paragraphs))
 
 
-def _solved_anew(judged: _Judged, paragraphs: Paragraphs) -> bool:
+def _solved_again(judged: _Judged, paragraphs: Paragraphs) -> bool:
     return any("\\boxed{" in _analysis(part) and "\\boxed" not in _step(judged.critique, part.paragraph) for part in paragraphs)
 
 
@@ -136,7 +136,7 @@ def _repeats(words: Sequence[str]) -> bool:
 
 _RULES: dict[Flaw, Callable[[_Judged, Paragraphs], bool]] = {
     Flaw.OUT_OF_ORDER: _out_of_order,
-    Flaw.SOLVED_ANEW: _solved_anew,
+    Flaw.SOLVED_AGAIN: _solved_again,
     Flaw.COPIED: _copied,
     Flaw.SILENT_CODE: _silent_code,
     Flaw.CONTRADICTION: _contradiction,

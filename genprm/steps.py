@@ -188,7 +188,7 @@ def join_steps(steps: Sequence[str]) -> str:
 
 
 def prefix_after(steps: Sequence[str]) -> str:
-    """The assistant prefix from which a completer goes on after ``steps``; it ends in ``Step {t+1}:`` (section 3.2.1)."""
+    """The assistant prefix from which a completer continues after ``steps``; it ends in ``Step {t+1}:`` (section 3.2.1)."""
     next_marker = f"Step {len(steps) + 1}:"
     return f"{join_steps(steps)}\n{next_marker}" if steps else next_marker
 

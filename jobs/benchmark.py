@@ -216,7 +216,7 @@ def main() -> int:
         if benchmark.configured:
             cli.add_config(own)
         own.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
-    arguments = parser.parse_args()
+    arguments = cli.parse(parser)
     benchmark = BENCHMARKS[arguments.name]
     if arguments.dry_run:
         print(f"would measure {benchmark.what.format(**vars(arguments))}")

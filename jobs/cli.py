@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def parser(job: str, description: str, *, run_dir: str = "runs/<name of the conf
 
 
 def add_config(arguments: argparse.ArgumentParser) -> None:
-    arguments.add_argument("--config", required=True, metavar="FILE", help=f"TOML configuration; presets: {', '.join(presets())}")
+    arguments.add_argument("--config", metavar="FILE", help=f"TOML configuration (required); presets: {', '.join(presets())}")
     arguments.add_argument(
         "--set",
         action="append",
@@ -71,6 +72,14 @@ def add_stages(arguments: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return arguments
 
 
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments; without ``--config`` an error that names the presets."""
+    arguments = parser.parse_args()
+    if getattr(arguments, "config", "") is None:
+        parser.error(f"--config is missing: give a TOML file, your own or a preset ({', '.join(presets())})")
+    return arguments
+
+
 def presets() -> list[str]:
     return sorted(f"jobs/presets/{file.name}" for file in PRESETS.glob("*.toml"))
 
@@ -88,7 +97,7 @@ def changes(arguments: argparse.Namespace) -> list[str]:
         run, colon, stage = reference.rpartition(":")
         if not colon or not stage or stage.startswith("//"):
             raise ValueError(f"--from {reference!r}: write it as RUN:STAGE, the directory of a run and the name of a stage")
-        found.append(f'reuse.{stage}="{run}"')
+        found.append(f"reuse.{stage}={json.dumps(run)}")  # a JSON text is a TOML text
     return found
 
 
@@ -133,11 +142,13 @@ def _run(job: Job, config: Config, folder: Folder, arguments: argparse.Namespace
     from workflows.stage.run import Run
     from workflows.stage.terminal import Mode, Terminal
     from workflows.stage.tracking import Tracker
-    from workflows.synthesis import top_ups
+    from workflows.synthesis import TOP_UP, top_ups
 
     held.enter_context(locked(folder))
-    reuse = {stage: source(reference, stage, f"reuse.{stage}") for stage, reference in config.reuse.items()} | top_ups(config)
     stages, wanted = job.plan(config, folder, arguments)
+    reuse = {stage: source(reference, stage, f"reuse.{stage}") for stage, reference in config.reuse.items()}
+    if any(read.startswith(TOP_UP) for stage in stages for read in stage.reads):
+        reuse |= top_ups(config)
     from workflows.stage.graph import check, needed, run_stages
 
     quiet = Run.untracked(folder, reuse=reuse, other_versions=arguments.allow_other_versions)

@@ -30,7 +30,7 @@ def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
 
 
 def main() -> int:
-    arguments = cli.add_stages(cli.parser("demo", "The whole loop: synthesis, training, evaluation, search, report.")).parse_args()
+    arguments = cli.parse(cli.add_stages(cli.parser("demo", "The whole loop: synthesis, training, evaluation, search, report.")))
     if not arguments.dry_run:
         from jobs.config import load
         from workflows.stage.folder import Folder

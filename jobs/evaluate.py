@@ -36,7 +36,7 @@ def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
 
 def main() -> int:
     parser = cli.add_stages(cli.parser("evaluate", "Judge every step of the benchmarks and score the first errors found."))
-    return cli.main(cli.Job(name="evaluate", plan=plan, report=report), parser.parse_args())
+    return cli.main(cli.Job(name="evaluate", plan=plan, report=report), cli.parse(parser))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def main() -> int:
         "it takes about an hour.",
         run_dir=f"{HOME}, the ones that ship",
     )
-    arguments = parser.parse_args()
+    arguments = cli.parse(parser)
     output = Path(arguments.run_dir or HOME)
 
     from jobs.config import checked, read_tree, resolved

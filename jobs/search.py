@@ -36,7 +36,7 @@ def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
 
 def main() -> int:
     parser = cli.add_stages(cli.parser("search", "Best-of-N against majority voting and pass@N, and the critic's rewrites."))
-    return cli.main(cli.Job(name="search", plan=plan, report=report), parser.parse_args())
+    return cli.main(cli.Job(name="search", plan=plan, report=report), cli.parse(parser))
 
 
 if __name__ == "__main__":

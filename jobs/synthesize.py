@@ -44,7 +44,7 @@ def main() -> int:
         metavar="STAGE",
         help=f"make this and what it needs: {', '.join(KINDS)}, or one by its name, as labels/rpe (default: %(default)s)",
     )
-    return cli.main(cli.Job(name="synthesize", plan=plan, report=report), parser.parse_args())
+    return cli.main(cli.Job(name="synthesize", plan=plan, report=report), cli.parse(parser))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
 
 def main() -> int:
     parser = cli.add_stages(cli.parser("train", "Train generative process reward models on a run's conversations; export them for vLLM."))
-    return cli.main(cli.Job(name="train", plan=plan, report=report), parser.parse_args())
+    return cli.main(cli.Job(name="train", plan=plan, report=report), cli.parse(parser))
 
 
 if __name__ == "__main__":

@@ -111,8 +111,8 @@ def agreement_tables(agreement: Mapping[str, Any], conversations: str) -> list[T
     names = agreement["names"]
     return [
         Table(
-            title=f"{conversations}: first error by estimate (rows) and by judge (columns), solutions",
-            head=("estimate", *(f"judge: {name}" for name in names), "no verdict"),
+            title=f"{conversations}: solutions by first error, of the estimate (rows) and of the judge (columns)",
+            head=("estimate \\ judge", *names, "no verdict"),
             rows=[[name, *(str(count) for count in row)] for name, row in zip(names, agreement["matrix"], strict=True)],
         ),
         Table(

@@ -41,6 +41,8 @@ from workflows.stage.row_stage import Join, RowStage
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage, TableStage
 
+TOP_UP = "top_up/"
+"""How the names begin under which estimates of other runs are read."""
 PRIOR_SAMPLE = 20_000
 """Solutions that a prior is learned from, at most; they are chosen by the hash of their id."""
 
@@ -115,7 +117,7 @@ def estimates(config: Config, name: str) -> RowStage:
     settings = workers.EstimateSettings(
         seed=config.seed, engine=config.engines.completer, prompt=config.policy.prompt, estimates=estimator, grading=config.grading
     )
-    known = None if estimator.top_up is None else f"top_up/{name}"
+    known = None if estimator.top_up is None else f"{TOP_UP}{name}"
     return RowStage(
         name=f"estimates/{name}",
         reads=("solutions",) if known is None else ("solutions", known),
@@ -149,7 +151,7 @@ def top_ups(config: Config) -> dict[str, Folder]:
         if before["estimates"]["sampling"] != now["estimates"]["sampling"]:
             raise ValueError(f"{setting} = {estimator.top_up!r}: its sampling was {before['estimates']['sampling']} and is now "
                              f"{now['estimates']['sampling']}; set estimates.{name}.sampling as it was there")  # fmt: skip
-        found[f"top_up/{name}"] = folder
+        found[f"{TOP_UP}{name}"] = folder
     return found
 
 

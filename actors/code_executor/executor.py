@@ -128,7 +128,7 @@ class CodeExecutor:
     async def serve(self, session: str, code: str, is_new: bool, ended: Sequence[str]) -> CodeResult:
         """Close the sessions that ``ended``, open this one under the caller's name if it is new, and run the block.
 
-        One call for callers to whom each is a journey.
+        One call, for remote callers to whom each is a round trip.
         """
         await self.close(*ended)
         if is_new:
@@ -165,7 +165,7 @@ class CodeExecutor:
             await self._server.close()
 
     async def _run(self, name: str, session: _Session, code: str) -> CodeResult:
-        num_replayed, forgot = 0, False
+        num_replayed, state_lost = 0, False
         for _ in range(SPAWN_TRIES):
             if name not in self._sessions:
                 return refusal("the session was closed")
@@ -174,7 +174,7 @@ class CodeExecutor:
             except HistoryLost:
                 self._let_go(name, session)
                 session.history.clear()
-                session.lost, forgot = False, True
+                session.lost, state_lost = False, True
                 refused = refusal("its earlier blocks could not be run again")
                 continue
             except (ServerDied, OSError) as error:
@@ -187,7 +187,7 @@ class CodeExecutor:
                 self._let_go(name, session)  # not the code's doing: the fork server took the session along
                 refused = refusal("the fork server died")
                 continue
-            return self._finish(name, session, code, raw, num_replayed, forgot)
+            return self._finish(name, session, code, raw, num_replayed, state_lost)
         return refused
 
     async def _server_answers(self) -> bool:
@@ -298,7 +298,7 @@ class CodeExecutor:
                     self._let_go(name, session)
 
     def _make_room(self, keep: str) -> bool:
-        """End the process that has rested longest; its session is rebuilt when its next block comes. False if all are at work."""
+        """End the process that has rested longest; its session is rebuilt when its next block comes. False if all are busy."""
         for name in self._live:
             session = self._sessions.get(name)
             if name != keep and session is not None and not session.turn.locked():
@@ -307,7 +307,7 @@ class CodeExecutor:
         return False
 
     async def _living_server(self) -> ForkServer:
-        """The fork server, started anew with growing pauses if it died."""
+        """The fork server, restarted with growing pauses if it died."""
         await self.start()
         async with self._starting:
             pause = FIRST_PAUSE_S
@@ -331,13 +331,13 @@ class CodeExecutor:
             session.process = None
             session.lost = bool(session.history)
 
-    def _finish(self, name: str, session: _Session, code: str, raw: Raw, num_replayed: int, forgot: bool) -> CodeResult:
+    def _finish(self, name: str, session: _Session, code: str, raw: Raw, num_replayed: int, state_lost: bool) -> CodeResult:
         if raw.ending is Ending.OK:
             session.history.append((code, raw.wall_s))
         if raw.ending not in ALIVE_AFTER:
             self._let_go(name, session)
         tier = self._isolation.tier if self._isolation is not None else Tier.NONE
-        return result_of(raw, self._config, tier, num_replayed=num_replayed, forgot=forgot)
+        return result_of(raw, self._config, tier, num_replayed=num_replayed, state_lost=state_lost)
 
 
 def _allow_descriptors(number: int) -> None:

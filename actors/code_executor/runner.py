@@ -75,8 +75,8 @@ class CodeRunner(Protocol):
         ...
 
 
-def result_of(raw: Raw, config: ExecutorConfig, tier: Tier, *, num_replayed: int, forgot: bool) -> CodeResult:
-    """The result of a block that was run; ``forgot``: without the names of those before."""
+def result_of(raw: Raw, config: ExecutorConfig, tier: Tier, *, num_replayed: int, state_lost: bool) -> CodeResult:
+    """The result of a block that was run; ``state_lost``: without the names of those before."""
     return CodeResult(
         status=_STATUS[raw.ending],
         text=_presentable(raw, config),
@@ -84,7 +84,7 @@ def result_of(raw: Raw, config: ExecutorConfig, tier: Tier, *, num_replayed: int
         wall_s=raw.wall_s,
         cpu_s=raw.cpu_s,
         peak_mib=raw.peak_mib,
-        state_kept=raw.ending in ALIVE_AFTER and not forgot,
+        state_kept=raw.ending in ALIVE_AFTER and not state_lost,
         num_replayed=num_replayed,
         tier=tier,
     )

@@ -238,7 +238,7 @@ class ForkServer:
         for waiting in everybody:
             if not waiting.done():
                 waiting.set_exception(error)
-                waiting.exception()  # so that nobody is told of one that nobody waits for
+                waiting.exception()  # so that no warning is logged for one that nobody waits for
         self._loop.run_in_executor(None, self._process.wait)
 
 
@@ -266,7 +266,7 @@ def _environment() -> dict[str, str]:
 
 
 def _settings(config: ExecutorConfig, surroundings: Surroundings, canaries: Canaries) -> dict[str, Any]:
-    """What the fork server is told; plain JSON."""
+    """What the fork server is sent; plain JSON."""
     return {
         "machine": platform.machine(),
         "own_path": [str(INSIDE.parent)],

@@ -14,11 +14,11 @@ from genprm.section import Section
 
 
 class EngineError(RuntimeError):
-    """A request that the engine could not serve after its retries; the row is rejected and the run goes on."""
+    """A request that the engine could not serve after its retries; the row is rejected and the run continues."""
 
 
 class EngineDied(EngineError):
-    """The engine is gone for every request: its process must be started anew, and its rows tried again."""
+    """The engine is gone for every request: its process must be restarted, and its rows retried."""
 
 
 class Finish(enum.StrEnum):

@@ -1,4 +1,4 @@
-"""One section per kind of engine; which one is meant is told by ``type``."""
+"""One section per kind of engine; ``type`` says which."""
 
 from __future__ import annotations
 

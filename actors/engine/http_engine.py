@@ -41,7 +41,7 @@ class HttpEngine:
         self._clients: dict[asyncio.AbstractEventLoop, tuple[AsyncOpenAI, asyncio.Semaphore]] = {}
 
     def check(self) -> None:
-        """Ask for one token: ValueError, with the setting to mend, if the endpoint can't be had or does not serve such requests."""
+        """Ask for one token: ValueError, with the setting to change, if the endpoint can't be had or does not serve such requests."""
         config = self._config
         prefix = "" if config.continuation == "none" else "Step 1:"
         request = Request(turns=(Turn(role="user", content="1 + 1?"),), prefix=prefix, sampling=Sampling(max_tokens=1), seed=0)
@@ -60,7 +60,7 @@ class HttpEngine:
             ) from error
         except (APIConnectionError, ValueError) as error:
             raise ValueError(
-                f"engine.base_url = {config.base_url!r}: no chat endpoint answers there ({error}); start the server, or mend the address "
+                f"engine.base_url = {config.base_url!r}: no chat endpoint answers there ({error}); start the server, or change the address "
                 "(it mostly ends in /v1)"
             ) from error
 

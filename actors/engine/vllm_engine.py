@@ -45,7 +45,7 @@ def check_memory(config: VllmEngineConfig) -> None:
 
 
 def engine_arguments(config: VllmEngineConfig) -> dict[str, Any]:
-    """What vLLM is told, whoever starts it."""
+    """The arguments of vLLM, whoever starts it."""
     arguments: dict[str, Any] = {
         "model": local_model(config.model),
         "revision": hub_name(config.model)[1],
@@ -84,7 +84,7 @@ class VllmEngine:
     def __init__(self, config: VllmEngineConfig) -> None:
         self._config = config
         check_memory(config)
-        # The sampler compiles a kernel anew for every number of requests that want log-probabilities: a tenth of GenPRM's time.
+        # The sampler compiles another kernel for every number of requests that want log-probabilities: a tenth of GenPRM's time.
         if config.enforce_eager:
             torch.compiler.set_stance("force_eager")
         try:

@@ -1,7 +1,7 @@
 """Supervised fine-tuning of a generative process reward model with DeepSpeed (section 4.1).
 
 One ``Trainer`` in each process of a torch.distributed group that is already there. All processes hold all (small)
-conversations and derive the same batches from the seed, so a run resumed from a checkpoint goes on exactly where it was.
+conversations and derive the same batches from the seed, so a run resumed from a checkpoint continues exactly where it was.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Trainer:
         return -(-self._config.batch_size // per_round)
 
     def load_checkpoint(self, folder: Path) -> bool:
-        """Go on from the newest checkpoint in ``folder``; False if there is none."""
+        """Resume from the newest checkpoint in ``folder``; False if there is none."""
         if not (folder / "latest").is_file():
             return False
         _, state = self._engine.load_checkpoint(str(folder))

@@ -1,6 +1,6 @@
 """Texts that the tiny models learn from: solutions, rewrites and critiques of the arithmetic world.
 
-Solutions carry slips on purpose (some noticed and mended by a later ``Check``), so that a model of them is sometimes
+Solutions carry slips on purpose (some noticed and corrected by a later ``Check``), so that a model of them is sometimes
 right and sometimes wrong, and can now and then recover from a wrong prefix. Critiques are written from the oracle's
 view: they recite the problem's operations, name the one that the paragraph should do, and leave every comparison to code.
 """

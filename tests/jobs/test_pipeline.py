@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.shared_data import shared
 from workflows.stage import parts
 from workflows.stage.folder import Folder
 from workflows.stage.links import DONE
@@ -63,6 +62,14 @@ def test_a_users_mistake_is_one_line_and_status_2(arguments: list[str], message:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["synthesize", "train", "demo", "benchmark"])
+def test_without_a_configuration_the_presets_are_named(name: str) -> None:
+    done = run_job(name, *(["engine"] if name == "benchmark" else []))
+    assert done.returncode == 2
+    assert "--config is missing" in done.stderr
+    assert "jobs/presets/laptop.toml" in done.stderr
+
+
 def test_dry_run_prints_the_resolved_configuration_and_the_stages(tmp_path: Path) -> None:
     done = run_job("synthesize", "--config", "jobs/presets/paper.toml", "--dry-run", "--until", "labels")
     assert done.returncode == 0
@@ -84,8 +91,8 @@ def kill_worker(driver: psutil.Process) -> bool:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_killed_ten_times_at_random_it_ends_with_the_same_counts(tmp_path: Path) -> None:
-    num_problems, in_flight = 24, 4
+def test_killed_five_times_at_random_it_ends_with_the_same_counts(tmp_path: Path) -> None:
+    num_problems, in_flight = 12, 4
     data = additions(tmp_path / "p.jsonl", num_problems)
     engine = "{type='scripted', script='tests.actors.scripts:chancy'}"
     changes = [
@@ -99,7 +106,7 @@ def test_killed_ten_times_at_random_it_ends_with_the_same_counts(tmp_path: Path)
     assert run_job("synthesize", *common, "--run-dir", calm.uri).returncode == 0
 
     chance = random.Random(0)
-    victims = ["driver"] * 3 + ["worker"] * 7
+    victims = ["driver"] * 2 + ["worker"] * 3
     chance.shuffle(victims)
     driver: psutil.Popen | None = None
     finished: set[str] = set()
@@ -120,7 +127,6 @@ def test_killed_ten_times_at_random_it_ends_with_the_same_counts(tmp_path: Path)
             driver.kill()
             driver.wait()
             driver = None
-            time.sleep(3)
     if driver is not None:
         assert driver.wait(timeout=200) == 0
     assert run_job("synthesize", *common, "--run-dir", rough.uri).returncode == 0
@@ -161,20 +167,6 @@ def test_ctrl_c_says_how_to_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-def test_math_is_read_as_a_job(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    changes = [f"problems.path={shared('math/train.jsonl')}", "problems.limit=10000", "problems.benchmarks=[]"]
-    arguments = ["--config", "jobs/presets/test.toml", *(item for change in changes for item in ("--set", change))]
-    done = run_job("synthesize", "--run-dir", str(run), "--until", "problems", *arguments)
-    assert done.returncode == 0, done.stderr
-    record = json.loads((run / "problems" / "_stage.json").read_text())
-    assert record["rows_in"] == 7500
-    assert record["rows_out"] + sum(record["rejects"].values()) == 7500
-    assert record["rejects"]["empty answer"] == 2
-
-
-@pytest.mark.ray
 @pytest.mark.engine
 @pytest.mark.slow
 @pytest.mark.timeout(1100)
@@ -188,8 +180,7 @@ def test_the_whole_loop_runs_and_a_second_time_only_shows(tmp_path: Path) -> Non
     stages = {row["stage"]: row for row in results["stages"]}
     assert list(stages) == [
         "problems", "rollouts", "solutions", "estimates/paper", "estimates/thrifty", "labels/rpe", "rationales", "conversations/rpe",
-        "train/genprm", "benchmarks/toy", "evaluate/base/toy", "evaluate/trained/toy", "evaluate/not-run/toy", "search_problems/heldout",
-        "search/trained/heldout",
+        "train/genprm", "benchmarks/toy", "evaluate/trained/toy", "search_problems/heldout", "search/trained/heldout",
     ]  # fmt: skip
     for row in stages.values():
         assert row["rows_in"] >= 1

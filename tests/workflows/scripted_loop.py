@@ -20,7 +20,7 @@ from workflows.stage.graph import run_stages
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage
 
-NUM_PROBLEMS = 24
+NUM_PROBLEMS = 12
 
 
 def configuration(folder: Path, run: Folder, more: Sequence[str] = ()) -> Config:
@@ -41,6 +41,7 @@ def configuration(folder: Path, run: Folder, more: Sequence[str] = ()) -> Config
         f"benchmarks={{sums={{path='{folder / 'benchmark.json'}'}}}}",
         f"search_problems={{sums={{path='{folder / 'problems.jsonl'}'}}}}",
         "verifiers={genprm={}}",
+        "evaluate.verifiers=['genprm']",
         "search.verifiers=['genprm']",
         "train.epochs=4",
         *(f"pools.{stage}.rows_in_flight=4" for stage in ("rollouts", "estimates", "rationales", "evaluate", "search")),

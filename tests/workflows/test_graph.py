@@ -148,7 +148,7 @@ def test_a_second_benchmark_and_a_second_model_stand_beside_the_first(few: Path,
     configuration(tmp_path, run)  # which writes the files
     shutil.copy(tmp_path / "benchmark.json", tmp_path / "other.json")
     benchmarks = f"benchmarks={{one={{path='{tmp_path / 'benchmark.json'}',limit=2}},two={{path='{tmp_path / 'other.json'}',limit=3}}}}"
-    verifiers = ["verifiers={a={},b={num_votes=1}}", "search.verifiers=['a']", "search_problems={}"]
+    verifiers = ["verifiers={a={},b={num_votes=1}}", "evaluate.verifiers=['a','b']", "search.verifiers=['a']", "search_problems={}"]
     stages = [f"evaluate/{verifier}/{name}" for verifier in "ab" for name in ("one", "two")]
     calls = engine_calls(tmp_path, [benchmarks, *verifiers], stages)
     assert calls > 0

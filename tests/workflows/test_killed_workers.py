@@ -1,4 +1,4 @@
-"""Every kind of worker is killed with -9 in the middle of its stage: the run goes on by itself and ends with the same data."""
+"""Every kind of worker is killed with -9 in the middle of its stage: the run recovers by itself and ends with the same data."""
 
 from __future__ import annotations
 

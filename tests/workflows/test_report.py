@@ -53,7 +53,7 @@ def test_search_shows_choices_and_rewrites() -> None:
 def test_agreement_is_a_matrix_and_what_was_kept() -> None:
     found = {"names": ["none", "1"], "matrix": [[5, 1, 0], [2, 7, 1]], "levels": {"Level 5": [8, 6]}}
     shown = text(agreement_tables(found, "rpe"))
-    assert "none      5            1         0\n1         2            7         1" in shown
+    assert "none              5     1  0\n1                 2     7  1" in shown
     assert "Level 5  8          6     75.0" in shown
 
 

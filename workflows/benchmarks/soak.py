@@ -22,7 +22,7 @@ from actors import remote
 from actors.code_executor import CodeStatus, ExecutorConfig, ExecutorState
 from actors.code_executor.containment import LIMITS, Bait, Case
 from actors.code_executor.inside.scratch import PREFIX
-from actors.remote import TELL_S, ActorLost, Handles, Services
+from actors.remote import NOTIFY_AFTER_S, ActorLost, Handles, Services
 
 IN_FLIGHT = 24
 HOSTILE_SHARE = 0.1
@@ -127,7 +127,7 @@ async def soak(handles: Handles, cases: Sequence[Case], num_sessions: int, kill_
 
     helpers = [asyncio.create_task(say())] + ([asyncio.create_task(kill())] if kill_every_s else [])
     await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
-    await asyncio.sleep(2 * TELL_S)  # for the executors to hear of the last ends
+    await asyncio.sleep(2 * NOTIFY_AFTER_S)  # for the executors to hear of the last ends
     done.set()
     for helper in helpers:
         helper.cancel()

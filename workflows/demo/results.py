@@ -45,8 +45,10 @@ def panels(results: Mapping[str, Any]) -> list[Panel]:
     found = oracle_tables.panels(results["oracle"]) if results["oracle"] is not None else []
     f1 = {}
     for verifier, benchmarks in results["verifiers"].items():
-        for kind, title in (("one_vote", "one vote"), ("votes", "all votes")):
-            f1[f"{verifier}, {title}"] = benchmarks["average"][f"{kind}/f1"]
+        average, num_votes = benchmarks["average"], results["config"]["verifiers"][verifier]["num_votes"]
+        f1[f"{verifier}, one vote"] = average["one_vote/f1"]
+        if num_votes > 1:
+            f1[f"{verifier}, {num_votes} votes"] = average["votes/f1"]
     found.append(Panel(title="First errors found: F1, %", values=f1))
     count = results["config"]["search"]["num_candidates"]
     for sets in results["search"].values():

@@ -45,7 +45,7 @@ class RejectedRow:
 @dataclass(frozen=True, kw_only=True)
 class PartAccount:
     """What a part stands for: ``keys[i]`` is an input row that made ``rows_per_key[i]`` of its rows;
-    ``rejected`` gives the reason of each one that was put aside.
+    ``rejected`` gives the reason of each one that was rejected.
 
     ``session`` is the run of the job that wrote it; ``began`` when that session's stage began, ``ready`` when the worker was
     built, ``committed`` when the part was written, all in seconds since the epoch. ``versions`` are those of the project and of the

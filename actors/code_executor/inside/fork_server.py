@@ -103,7 +103,7 @@ class Server:
             for pid, _ in self._sessions.values():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):  # nobody is at work any more where the folders are removed
+            with contextlib.suppress(ChildProcessError):  # no process is left where the folders are removed
                 while True:
                     os.wait()
 

@@ -55,7 +55,7 @@ def _remove_if_stale(folder: str) -> None:
 def usage(folder: str) -> tuple[int, int]:
     """Bytes and entries below a folder; UNCOUNTED entries where it is too deep or too large, or has a folder that can't be entered.
 
-    Goes by descriptors and follows no link, so that nobody at work in it can lead it elsewhere.
+    Goes by descriptors and follows no link, so that no process in it can lead it elsewhere.
     """
     size = files = 0
     try:
@@ -99,7 +99,7 @@ def _can_hold(entry: os.DirEntry[str]) -> bool:
 def remove_tree(folder: str) -> None:
     """Remove a folder whatever was made in it: no recursion, no long paths, no stop at unreadable folders.
 
-    Folders in folders are moved up to the top, so that all become flat. Nobody may be at work in it any more.
+    Folders in folders are moved up to the top, so that all become flat. No process may be left in it.
     """
     count = 0
     mark = os.urandom(8).hex()  # no name that was made there on purpose
