@@ -10,7 +10,8 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/.installed: $(LOCK) $(shell test -x $(BIN)/python || echo broken)
-	@$(PYTHON) -c '' 2>/dev/null || { echo "error: $(PYTHON) is not there; install Python 3.11, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || \
+		{ echo "error: $(PYTHON) is missing or too old; install Python 3.11, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) requirements/install.py $(LOCK)
 
 install: .venv/.installed  ## the environment, in .venv (docs/installing.md)
