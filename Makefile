@@ -4,17 +4,17 @@ NAME ?= laptop
 LOCK ?= requirements/cpu.lock
 BIN := .venv/bin
 
-.PHONY: help install demo test check fmt lock
+.PHONY: help install demo test check fmt lock broken
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-.venv/.installed: $(LOCK)
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-deps -r $(LOCK)
-	@touch $@
+.venv/.installed: $(LOCK) $(shell test -x $(BIN)/python || echo broken)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || \
+		{ echo "error: $(PYTHON) is missing or too old; install Python 3.11, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) requirements/install.py $(LOCK)
 
-install: .venv/.installed  ## the environment, in .venv
+install: .venv/.installed  ## the environment, in .venv (docs/installing.md)
 
 demo: .venv/.installed  ## the whole loop on this machine, real parts and tiny models (NAME=other makes a new run)
 	$(BIN)/python -m jobs.demo --config jobs/presets/laptop.toml --run-dir runs/$(NAME)
