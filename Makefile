@@ -20,7 +20,7 @@ demo: .venv/.installed  ## the whole loop on this machine, real parts and tiny m
 	$(BIN)/python -m jobs.demo --config jobs/presets/laptop.toml --run-dir runs/$(NAME)
 
 test: .venv/.installed  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: .venv/.installed  ## ruff, and mypy over code and tests
 	$(BIN)/ruff check .
@@ -31,6 +31,6 @@ fmt: .venv/.installed  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: .venv/.installed  ## resolve both locks anew from pyproject.toml
+lock: .venv/.installed  ## resolve both locks from pyproject.toml
 	$(BIN)/python requirements/lock.py cpu
 	$(BIN)/python requirements/lock.py gpu

@@ -3,7 +3,7 @@
 Standard library only, because nothing is installed yet. In order:
 
 1. check this machine: Python, platform, disk;
-2. empty .venv and create it anew; it is never continued, because a killed pip leaves packages behind that look installed;
+2. empty .venv and create it again; it is never continued, because a killed pip leaves packages behind that look installed;
 3. install torch, then the rest of the lock with pip; what pip prints goes to .venv/install.log;
 4. import the four large libraries once;
 5. write the marker .venv/.installed with the lock's hash, last. Without it nothing counts as installed.

@@ -51,7 +51,7 @@ def test_sessions_go_to_the_executor_with_the_fewest() -> None:
 
 
 def test_an_executor_hears_of_a_session_with_a_block_and_of_the_last_end_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "TELL_S", 0.01)
+    monkeypatch.setattr(remote, "NOTIFY_AFTER_S", 0.01)
     actor = Actor()
 
     async def run() -> tuple[str, str]:
@@ -76,7 +76,7 @@ def test_an_executor_hears_of_a_session_with_a_block_and_of_the_last_end_by_itse
 
 
 def test_an_end_that_was_not_heard_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "TELL_S", 0.05)
+    monkeypatch.setattr(remote, "NOTIFY_AFTER_S", 0.05)
     actor = Actor()
     actor.__ray_ready__ = Method("ready", actor.calls)  # type: ignore[attr-defined]
 

@@ -46,7 +46,7 @@ def test_a_good_critique_has_no_flaw() -> None:
         ([WRONG, GOOD], Flaw.OUT_OF_ORDER),
         ([GOOD, GOOD, WRONG], Flaw.OUT_OF_ORDER),
         ([GOOD, paragraph(3, "It boxes 11."), WRONG], Flaw.OUT_OF_ORDER),
-        ([GOOD, paragraph(2, r"All in all 7 + 5 - 2 = 10, so the answer is $\boxed{10}$.", output="False")], Flaw.SOLVED_ANEW),
+        ([GOOD, paragraph(2, r"All in all 7 + 5 - 2 = 10, so the answer is $\boxed{10}$.", output="False")], Flaw.SOLVED_AGAIN),
         ([paragraph(1, "Now: Tom has 7 apples. He buys 5 more. He loses 2. How many now? " + " ".join(STEPS[:2])), WRONG], Flaw.COPIED),
         ([GOOD, paragraph(2, "12 - 2 is 10.", "Paragraph 2 is wrong.", "")], Flaw.SILENT_CODE),
         ([GOOD, paragraph(2, "12 - 2 is 11.", "The paragraph is therefore correct.")], Flaw.CONTRADICTION),

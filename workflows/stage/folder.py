@@ -39,7 +39,7 @@ class Folder:
             self.write_bytes("_writable", b"")
             self.delete("_writable")
         except OSError as error:
-            raise ValueError(f"--run-dir: can't write to {self.uri!r} ({error}); choose another folder or change its permissions") from error
+            raise ValueError(f"--run-dir: can't write to {self.uri!r} ({error}); take another folder or change its permissions") from error
 
     def names(self, prefix: str = "", suffix: str = "") -> list[str]:
         """Names of the files directly in the folder, sorted; none if the folder is not there."""
