@@ -1,18 +1,14 @@
-"""The way from problems to scores: which stage reads what, runs which worker, writes what.
+"""From problems to scores: which stage reads what, runs which worker, writes what.
 
-- ``synthesis``: problems, rollouts, solutions, estimates, labels, rationales, conversations
+- ``synthesis``: problems, rollouts, solutions, estimates, labels, rationales, conversations; ``synthesis_workers``: what runs for a row
 - ``training``: conversations to a checkpoint, exported in Hugging Face format
-- ``evaluation``: a ProcessBench file judged by a verifier
+- ``evaluation``: benchmarks judged by verifiers
 - ``search``: best-of-N and critic
-- ``stage``: one stage = dataset in, actor pool, dataset out, resume, tracking
-- ``stage_actor``: what runs in a stage's actors; ``stage_record``: its plan and its totals
-- ``parts``: the Parquet parts a stage commits, and its records
-- ``lock``: one job at a time in a run directory
-- ``identity``: what decides a stage's output, as its plan records it
-- ``storage``: the file systems they live on
-- ``data_files``: rows of JSONL, JSON, Parquet and hub data sets
-- ``decontamination``: keeping benchmarks out, as data or as fingerprints
-- ``problems``: problems and benchmarks, checked and deduplicated
-- ``tracking``: MLflow
-- ``report``: results as a table, a page and pictures
+- ``config``: the one tree of all settings; ``sections``: the workflows' own
+- ``models``: models that the run trains itself; ``sampling``: samples of bounded size
+- ``report``: results as tables, a page and pictures
+- ``stage/``: the mechanism that all stages share
+- ``inputs/``: problems, solutions, benchmarks and critiques from files
+- ``demo/``: the demo, and the making of its tiny models
+- ``benchmarks/``: parts against the bare libraries under them
 """

@@ -92,3 +92,30 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "y.toml").write_text("seed = 1")
     with pytest.raises(ValueError, match="engines: must be set"):
         load(str(tmp_path / "y.toml"), [], RUN)
+
+
+def test_what_tables_share_stands_once_and_each_may_differ() -> None:
+    changes = ["train.epochs=3", "models={small={},large={epochs=5}}", "verifiers.trained.num_votes=4"]
+    config = load("jobs/presets/laptop.toml", changes, RUN)
+    assert {name: model.epochs for name, model in config.models.items()} == {"small": 3, "large": 5}
+    assert {name: verifier.num_votes for name, verifier in config.verifiers.items()} == {"base": 1, "trained": 4, "not-run": 8}
+    assert {verifier.engine.max_model_len for verifier in config.verifiers.values()} == {2048}  # type: ignore[union-attr]
+
+
+def test_what_reads_a_table_and_does_not_name_it_reads_the_first() -> None:
+    config = load("jobs/presets/paper.toml", ['labels={a={},b={rule="hard"},c={rule="given"}}'], RUN)
+    assert [labels.estimates for labels in config.labels.values()] == ["paper", "paper", None]
+    assert {name: conversations.labels for name, conversations in config.conversations.items()} == {"a": "a", "b": "b", "c": "c"}
+    assert config.models["genprm"].conversations == "a"
+
+
+def test_a_model_of_another_run_is_served_from_there(tmp_path: Path) -> None:
+    other = tmp_path / "other" / "train" / "genprm"
+    other.mkdir(parents=True)
+    (other / "_stage.json").write_text("{}")
+    (other / "export").mkdir()
+    (other / "export" / "config.json").write_text("{}")
+    config = load("jobs/presets/laptop.toml", [f'reuse.train/genprm="{tmp_path / "other"}"'], RUN)
+    assert config.verifiers["trained"].engine.model == str(other / "export")  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"reuse\.train/genprm = 'nowhere': no finished stage train/genprm is there"):
+        load("jobs/presets/laptop.toml", ['reuse.train/genprm="nowhere"'], RUN)
