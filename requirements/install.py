@@ -13,6 +13,7 @@ Whatever fails is reported in one line that says what is wrong and what to do.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import importlib.util
@@ -124,6 +125,8 @@ def is_finished(venv: Path, lock: Path) -> bool:
 
 def check_replaceable(venv: Path, lock: Path) -> None:
     """Raise if .venv is something that this script didn't make, or made from another lock."""
+    if venv.is_symlink() and not venv.exists():
+        raise InstallError(".venv is a symbolic link to a folder that is missing; create the folder, or remove the link")
     if not venv.exists() or (venv.is_dir() and not any(venv.iterdir())) or (venv / STARTED).exists():
         return
     if not (venv / FINISHED).exists():
@@ -150,6 +153,11 @@ def empty(venv: Path) -> None:
 # Running pip and uv
 
 
+def die_with_parent() -> None:
+    """Have Linux kill this process when its parent ends, so that a killed installation leaves no pip behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class Runner:
     """Runs commands for one installation: their output goes to its log, their temporary files onto the disk of .venv."""
 
@@ -169,7 +177,13 @@ class Runner:
             log.flush()
             start = log.tell()
             with subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self.environment, pass_fds=self.held
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                pass_fds=self.held,
+                preexec_fn=die_with_parent,
             ) as process:
                 try:
                     self.wait(process)
@@ -342,7 +356,7 @@ def wait_for_others(folder: int) -> None:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say("another installation is running in this clone, or a killed one still ends; waiting for it")
+        say("another installation is running in this clone, or a killed one has not ended yet; waiting for it")
         fcntl.flock(folder, fcntl.LOCK_EX)
     except OSError:
         pass  # a file system without such locks

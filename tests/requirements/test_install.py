@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -47,7 +46,7 @@ echo "pip $*" >> "$here/calls"
 case "$FAKE $*" in
     offline*) offline torch==2.13.0+cpu;;
     no-disk*-r*) echo "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"; exit 1;;
-    slow*-r*) touch "$here/slow"; exec sleep 60;;
+    slow*-r*) echo $$ > "$here/part" && mv "$here/part" "$here/slow"; exec sleep 60;;
     hidden*torch==2.13.0+cpu) missing torch==2.13.0+cpu;;
     *--dry-run*) echo "$REPORT" > "$4";;
     *--target*) mkdir -p "$3/bin" && cp "$here/uv" "$3/bin/uv";;
@@ -212,15 +211,28 @@ def test_a_failure_leaves_no_marker(clone: Clone, monkeypatch: pytest.MonkeyPatc
 # What is in .venv
 
 
+def is_running(number: int) -> bool:
+    """Whether the process is there and not a zombie."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_killed_installation_is_started_over(clone: Clone) -> None:
     code = "import sys; from pathlib import Path; from requirements.install import install; install(*map(Path, sys.argv[1:3]), sys.argv[3])"
     command = [sys.executable, "-c", code, str(clone.lock), str(clone.venv), str(clone.folder / "python")]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "FAKE": "slow"}, stdout=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "FAKE": "slow"}, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 10
     while not (clone.folder / "slow").exists() and time.monotonic() < until:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
+    pip = int((clone.folder / "slow").read_text())
+    process.kill()
     process.wait()
+    until = time.monotonic() + 10
+    while is_running(pip) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not is_running(pip)
     assert not install.is_finished(clone.venv, clone.lock)
     (clone.venv / "left behind").touch()
     install.check_replaceable(clone.venv, clone.lock)
@@ -253,9 +265,13 @@ def test_an_environment_that_make_did_not_make_is_not_replaced(clone: Clone) -> 
 def test_a_symbolic_link_to_another_disk_stays(clone: Clone, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     clone.venv.symlink_to(tmp_path / "other")
+    install.check_replaceable(clone.venv, clone.lock)
     clone.install()
     assert clone.venv.is_symlink()
     assert install.is_finished(tmp_path / "other", clone.lock)
+    shutil.rmtree(tmp_path / "other")
+    with pytest.raises(install.InstallError, match="a folder that is missing"):
+        install.check_replaceable(clone.venv, clone.lock)
 
 
 def test_a_second_installation_waits_for_the_first(tmp_path: Path) -> None:
