@@ -1,4 +1,4 @@
-"""One small Ray for the tests that ask for it, never started unasked; and how tests are spread over processes."""
+"""One small Ray for the tests that ask for it, never started unasked; how tests are spread over processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOGETHER = {"test_killed_workers.py": "calm", "test_misbehaving_endpoint.py": "c
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file stay in one process, for they share fixtures; files with slow tests come first, so that none is left at the end."""
+    """The tests of a file stay in one process, for they share fixtures; files with slow tests come first, not to be left at the end."""
     groups = {item: TOGETHER.get(item.path.name, str(item.path)) for item in items}
     slow = {groups[item] for item in items if item.get_closest_marker("slow")}
     for item in items:

@@ -55,7 +55,9 @@ def test_a_hub_model_is_identified_by_its_commit(tmp_path: Path, monkeypatch: py
     assert hub_name(f"owner/other@{COMMIT}") == ("owner/other", COMMIT)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("Qwen/QwQ-32B", True), ("a/b@v1.0", True), ("/tmp/a", False), ("./a/b", False), ("a/b/c", False)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("Qwen/QwQ-32B", True), ("a/b@v1.0", True), ("/a", False), ("./a/b", False), ("a/b/c", False)]
+)
 def test_paths_are_no_hub_names(name: str, expected: bool) -> None:
     assert is_hub_name(name) is expected
 

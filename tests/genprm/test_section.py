@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import pytest
+from pydantic import Field
 
 from genprm.section import IdentifiedBy, Placement, Section
 
@@ -26,7 +27,7 @@ class Outer(Section):
     LIBRARIES: ClassVar[tuple[str, ...]] = ("torch",)
 
     inner: Inner = Inner()
-    named: dict[str, Inner] = {"a": Inner(temperature=1.0)}
+    named: dict[str, Inner] = Field(default={"a": Inner(temperature=1.0)})
     path: Annotated[str | None, IdentifiedBy(size)] = None
     address: Placement[str | None] = None
 

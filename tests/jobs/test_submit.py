@@ -28,7 +28,7 @@ def free_port() -> int:
 @pytest.mark.slow
 def test_a_job_is_submitted_to_a_cluster_with_a_token(tmp_path: Path) -> None:
     ray = str(Path(sys.executable).parent / "ray")
-    ports = {name: free_port() for name in ("port", "dashboard", "client")}
+    ports = {name: free_port() for name in ("port", "dashboard", "client", "agent")}
     environment = (
         os.environ
         | {
@@ -41,7 +41,8 @@ def test_a_job_is_submitted_to_a_cluster_with_a_token(tmp_path: Path) -> None:
     command = [
         ray, "start", "--head", "--block", "--num-cpus", "6", "--node-ip-address", "127.0.0.1", "--port", str(ports["port"]),
         "--dashboard-host", "127.0.0.1", "--dashboard-port", str(ports["dashboard"]), "--ray-client-server-port",
-        str(ports["client"]), "--disable-usage-stats", "--temp-dir", "/tmp/genprm-ray",
+        str(ports["client"]), "--dashboard-agent-listen-port", str(ports["agent"]),
+        "--disable-usage-stats", "--temp-dir", "/tmp/genprm-ray",
     ]  # fmt: skip
     head = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     data = additions(tmp_path / "p.jsonl", 4)

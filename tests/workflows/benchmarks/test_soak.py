@@ -24,7 +24,20 @@ def test_a_short_soak(tmp_path: Path) -> None:
     snippets = tmp_path / "snippets.jsonl"
     rows = [{"name": row["name"], "category": "soak", "code": row["code"], "expectation": {"status": row["status"]}} for row in HOSTILE]
     snippets.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [sys.executable, "-m", "jobs.benchmark", "soak", "--sessions", "150", "--kill-every", "4", "--snippets", str(snippets)]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.benchmark",
+        "soak",
+        "--config",
+        "jobs/presets/test.toml",
+        "--sessions",
+        "150",
+        "--kill-every",
+        "4",
+        "--snippets",
+        str(snippets),
+    ]
     command += ["--set", "executor.num_executors=2", "--set", f"executor.scratch_dir={tmp_path}", "--set", "ray.dashboard=false"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
