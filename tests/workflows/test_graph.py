@@ -173,15 +173,21 @@ def test_a_stage_is_read_from_another_run_and_checked_by_its_contents(few: Path,
     assert rows(run, "solutions") == rows(other, "solutions")
     assert {row["id"] for row in rows(run, "labels/rpe")} == {row["id"] for row in rows(other, "solutions")}
 
+    assert engine_calls(tmp_path, ["estimates.paper.hard=2"], ["conversations/rpe"]) == 0  # it is known where they are
+    assert not (tmp_path / "run" / "rollouts").exists()
+
     record = (other / "solutions").read_json(DONE)
     (other / "solutions").write_json(DONE, record | {"contents": "changed"})
     with pytest.raises(StageRefused, match="has other contents"):
         run_variant(tmp_path, ["estimates.paper.hard=2"], ["conversations/rpe"], reuse=reuse)
+    (other / "solutions").delete(DONE)
+    with pytest.raises(StageRefused, match=r"is read from .*, where no finished stage is; say where it is now: --from RUN:solutions"):
+        run_variant(tmp_path, ["estimates.paper.hard=2"], ["conversations/rpe"])
     with pytest.raises(ValueError, match=r"--from = 'nowhere': no finished stage solutions is there"):
         source("nowhere", "solutions", "--from")
 
 
-def test_a_run_goes_on_after_it_was_moved_with_what_it_reads(few: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_after_it_was_moved_with_what_it_reads(few: Path, tmp_path: Path) -> None:
     other = copy_of(few, tmp_path / "a" / "other")
     run_variant(tmp_path / "a", [], ["labels/rpe"], reuse={"estimates/paper": source(other.uri, "estimates/paper", "reuse")})
     (tmp_path / "a").rename(tmp_path / "b")

@@ -73,9 +73,11 @@ def common_words(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 class HeldOut:
-    """The problems of some benchmarks: ``texts[i]`` is the hash of a text, ``words[i]`` the codes of its words."""
+    """The problems of some benchmarks: ``texts[i]`` is the hash of a text, ``words[i]`` the codes of its words. ``overlap`` is the share of the
+    longer text that a common subsequence needs; with 0 a shared run of 13 words is enough."""
 
-    def __init__(self, texts: Iterable[int], words: Iterable[Sequence[int]]) -> None:
+    def __init__(self, texts: Iterable[int], words: Iterable[Sequence[int]], overlap: float = SHARE_OF_LONGER) -> None:
+        self._overlap = overlap
         self._problems = {text: tuple(codes) for text, codes in zip(texts, words, strict=True)}
         self._grams: dict[bytes, list[tuple[int, ...]]] = {}
         for codes in self._problems.values():
@@ -83,7 +85,7 @@ class HeldOut:
                 self._grams.setdefault(gram, []).append(codes)
 
     @classmethod
-    def of(cls, paths: Sequence[str], setting: str = "problems.benchmarks") -> HeldOut:
+    def of(cls, paths: Sequence[str], setting: str = "problems.benchmarks", overlap: float = SHARE_OF_LONGER) -> HeldOut:
         """From data files and fingerprint files; ValueError that names the setting for one that can't be read."""
         texts: list[int] = []
         words: list[Sequence[int]] = []
@@ -101,7 +103,7 @@ class HeldOut:
                 for text in benchmark_texts(path, setting):
                     texts.append(_hash(normalise(text)))
                     words.append(word_codes(text))
-        return cls(texts, words)
+        return cls(texts, words, overlap)
 
     def has(self, text: str) -> bool:
         return bool(self._problems) and _hash(normalise(text)) in self._problems
@@ -114,7 +116,7 @@ class HeldOut:
         for problem in {problem for gram in shared for problem in self._grams[gram]}:
             shorter, longer = sorted((len(problem), len(codes)))
             common = common_words(problem, codes)
-            if common >= SHARE_OF_LONGER * longer or common >= SHARE_OF_SHORTER * shorter:
+            if common >= self._overlap * longer or common >= SHARE_OF_SHORTER * shorter:
                 return True
         return False
 

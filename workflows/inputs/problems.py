@@ -11,7 +11,7 @@ from genprm.records import Problem
 from genprm.section import IdentifiedBy, Section
 from workflows.inputs import names
 from workflows.inputs.answers import answer_of
-from workflows.inputs.decontamination import HeldOut
+from workflows.inputs.decontamination import SHARE_OF_LONGER, HeldOut
 from workflows.inputs.fields import Names, found, label_text, message_text, read
 from workflows.inputs.files import data_fingerprint
 from workflows.inputs.ids import UniqueIds, digest, normalise, text_id
@@ -28,7 +28,8 @@ class ProblemsConfig(Section):
 
     The field settings are names or paths (docs/own-data.md); of several the first with a value counts. ``limit`` takes the first so
     many good rows (None: all). ``benchmarks`` are kept out of the data (`workflows.inputs.decontamination`): data files, or the
-    fingerprints that ``python -m jobs.hold_out`` makes of them.
+    fingerprints that ``python -m jobs.hold_out`` makes of them. ``overlap`` is the share of words that makes two texts one problem; with 0
+    a shared run of 13 words is enough.
     """
 
     path: Annotated[str | None, IdentifiedBy(data_fingerprint)] = None
@@ -38,6 +39,7 @@ class ProblemsConfig(Section):
     level_field: Names = names.LEVEL
     limit: int | None = Field(default=None, ge=1)
     benchmarks: Annotated[tuple[str, ...], IdentifiedBy(fingerprints)] = ()
+    overlap: float = Field(default=SHARE_OF_LONGER, ge=0, le=1)
 
 
 def read_problems(config: ProblemsConfig, setting: str = "problems.path") -> tuple[list[Problem], list[RejectedRow], int]:
@@ -52,7 +54,7 @@ def iterate_problems(config: ProblemsConfig, setting: str = "problems.path") -> 
     """The same, row by row."""
     if config.path is None:
         raise ValueError(f"{setting} is not set; give a file, a folder or hf:NAME:SPLIT with problems")
-    held_out = HeldOut.of(config.benchmarks, f"{setting.rpartition('.')[0]}.benchmarks")
+    held_out = HeldOut.of(config.benchmarks, f"{setting.rpartition('.')[0]}.benchmarks", config.overlap)
     texts: set[bytes] = set()
     ids = UniqueIds()
 

@@ -19,7 +19,7 @@ from cluster import interrupts
 from cluster.plan import Demand, shortfall
 from workflows.stage import parts
 from workflows.stage.errors import SetupFailed, StageRefused
-from workflows.stage.links import check_link, write_link
+from workflows.stage.links import check_link, dataset, write_link
 from workflows.stage.parts import StageSummary
 from workflows.stage.record import check_plan, is_begun, summary_of
 from workflows.stage.run import Run
@@ -36,7 +36,7 @@ def needed(stages: Sequence[Stage], wanted: Collection[str] | None, run: Run) ->
     found: set[str] = set()
 
     def visit(name: str, reader: str | None) -> None:
-        if name in run.reuse or name in found:
+        if run.is_elsewhere(name) or name in found:
             return
         if name not in by_name:
             if not run.is_finished(name):
@@ -62,6 +62,9 @@ def check(stages: Sequence[Stage], run: Run) -> None:
     """StageRefused for what was begun with other settings, inputs or libraries, ValueError for input files that are not there."""
     for name, target in run.reuse.items():
         check_link(run.folder, name, target)
+    for name in {read for stage in stages for read in stage.reads} - set(run.reuse):
+        if run.is_elsewhere(name):
+            check_link(run.folder, name, dataset(run.folder, name))
     for stage in stages:
         is_input = not stage.reads and not stage.after
         if is_input or (is_begun(run.folder / stage.name) and all(run.is_finished(read) for read in (*stage.reads, *stage.after))):

@@ -43,8 +43,10 @@ def source(reference: str, stage: str, setting: str) -> Folder:
 
 
 def check_link(run: Folder, stage: str, target: Folder) -> None:
-    """StageRefused if the run has made this stage itself, or has read it from elsewhere with other contents."""
+    """StageRefused if ``target`` is gone, or if the run has made this stage itself or read it from elsewhere with other contents."""
     folder = run / stage
+    if not target.exists(DONE):
+        raise StageRefused(f"{folder.uri} is read from {target.uri}, where no finished stage is; say where it is now: --from RUN:{stage}")
     if folder.names(prefix="part-"):
         raise StageRefused(f"{folder.uri} was made in this run; to read {stage} from {target.uri}, delete it, or take another --run-dir")
     if folder.exists(LINK) and folder.read_json(LINK)["contents"] != target.read_json(DONE)["contents"]:

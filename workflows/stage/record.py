@@ -18,6 +18,8 @@ from workflows.stage.parts import PartAccount, StageSummary
 from workflows.stage.run import Run
 from workflows.stage.versions import versions
 
+LONGEST_SHOWN = 100
+"""Characters of a value in a message."""
 ALLOW_VERSIONS = "--allow-other-versions"
 """The option of every job that sets `Run.other_versions`."""
 
@@ -40,7 +42,7 @@ def check_plan(folder: Folder, plan: Mapping[str, Any], *, other_versions: bool 
     if before.get("columns") != plan["columns"]:
         raise StageRefused(f"{folder.uri} was written by another version of this project, with other columns. {remedy}")
     differences = [
-        f"{section}.{path} was {old!r} and is now {new!r}"
+        f"{section}.{path} was {_short(old)} and is now {_short(new)}"
         for section in ("config", "inputs")
         for path, old, new in _differences(before.get(section, {}), plan[section])
     ]
@@ -54,6 +56,11 @@ def check_plan(folder: Folder, plan: Mapping[str, Any], *, other_versions: bool 
             f"{folder.uri} was begun with other libraries, which may change its results: " + "; ".join(libraries) + ". Install the old "
             f"versions, or resume with these: {ALLOW_VERSIONS}."
         )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def columns(schema: pa.Schema) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from workflows.stage import parts
 from workflows.stage.folder import Folder
-from workflows.stage.links import DONE
+from workflows.stage.links import DONE, LINK
 from workflows.stage.terminal import Terminal
 from workflows.stage.tracking import Tracker, TrackingConfig
 
@@ -28,6 +28,10 @@ class Run:
         """A run of which nothing is tracked and nothing is shown: for benchmarks and tests."""
         tracker = Tracker(TrackingConfig(uri="off"), job="run", run=folder, resolved={})
         return cls(folder=folder, tracker=tracker, terminal=Terminal("quiet"), reuse=reuse or {}, other_versions=other_versions)
+
+    def is_elsewhere(self, stage: str) -> bool:
+        """Whether the stage is read from another run, by this job or since an earlier one."""
+        return stage in self.reuse or (self.folder / stage).exists(LINK)
 
     def is_finished(self, stage: str) -> bool:
         return stage in self.reuse or parts.is_finished(self.folder, stage)

@@ -173,3 +173,5 @@ def test_a_phrase_that_many_problems_have_is_no_overlap(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "p.jsonl", [json.dumps({"problem": text, "answer": "73"})])
     problems, _, _ = read_problems(ProblemsConfig(path=path, benchmarks=HELD_OUT))
     assert [problem.answer for problem in problems] == ["73"]
+    with pytest.raises(ValueError, match="overlaps a benchmark"):  # where a shared run of words is to be enough
+        read_problems(ProblemsConfig(path=path, benchmarks=HELD_OUT, overlap=0.0))
