@@ -73,8 +73,10 @@ def common_words(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 class HeldOut:
-    """The problems of some benchmarks: ``texts[i]`` is the hash of a text, ``words[i]`` the codes of its words. ``overlap`` is the share of the
-    longer text that a common subsequence needs; with 0 a shared run of 13 words is enough."""
+    """The problems of some benchmarks: ``texts[i]`` is the hash of a text, ``words[i]`` the codes of its words.
+
+    ``overlap`` is the share of the longer text that a common subsequence needs; with 0 a shared run of 13 words is enough.
+    """
 
     def __init__(self, texts: Iterable[int], words: Iterable[Sequence[int]], overlap: float = SHARE_OF_LONGER) -> None:
         self._overlap = overlap
