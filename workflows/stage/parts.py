@@ -96,7 +96,8 @@ def part_names(run: Folder, stage: str) -> list[str]:
 
 def part_paths(run: Folder, stage: str) -> list[str]:
     """What Ray Data reads."""
-    return [dataset(run, stage).path_of(name) for name in part_names(run, stage)]
+    folder = dataset(run, stage)
+    return [folder.path_of(name) for name in part_names(run, stage)]
 
 
 def read_record(run: Folder, stage: str) -> dict[str, Any]:
@@ -124,20 +125,18 @@ def read_accounts(run: Folder, stage: str) -> dict[str, PartAccount]:
 
 def read_rows(run: Folder, stage: str) -> list[dict[str, Any]]:
     """All rows of a stage, in the order of its parts' names; for summaries, tests and small stages."""
-    rows: list[dict[str, Any]] = []
-    for name in part_names(run, stage):
-        rows.extend(_read_part(dataset(run, stage), name).to_pylist())
-    return rows
+    return [row for table in iterate_parts(run, stage) for row in table.to_pylist()]
 
 
-def iterate_parts(run: Folder, stage: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def iterate_parts(run: Folder, stage: str) -> Iterator[pa.Table]:
     """The stage's rows, one part at a time."""
+    folder = dataset(run, stage)
     for name in part_names(run, stage):
-        yield _read_part(dataset(run, stage), name, columns)
+        yield _read_part(folder, name)
 
 
-def _read_part(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    return pq.read_table(pa.BufferReader(folder.read_bytes(name)), partitioning=None, columns=columns)
+def _read_part(folder: Folder, name: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(folder.read_bytes(name)), partitioning=None)
 
 
 def read_rejects(run: Folder, stage: str) -> list[dict[str, Any]]:
