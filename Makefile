@@ -20,7 +20,7 @@ demo: .venv/.installed  ## the whole loop on this machine, real parts and tiny m
 	$(BIN)/python -m jobs.demo --config jobs/presets/laptop.toml --run-dir runs/$(NAME)
 
 test: .venv/.installed  ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest
 
 check: .venv/.installed  ## ruff, and mypy over code and tests
 	$(BIN)/ruff check .
