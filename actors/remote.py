@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -12,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from actors.code_executor import CodeExecutor, CodeResult, ExecutorConfig
 from actors.engine import Completion, Engine, EngineConfig, EngineDied, Request, open_engine
 
+SHUTDOWN_TIMEOUT_S = 10.0
 RESTART_PATIENCE_S = 900.0
 """A large model takes minutes to load."""
 NOTIFY_AFTER_S = 0.05
@@ -114,6 +116,9 @@ def start(services: Services) -> Handles:
 
 
 def stop(handles: Handles) -> None:
+    """End the actors; executors first end their sessions and remove their folders, which Ray would not leave their children time for."""
+    with contextlib.suppress(RayError):  # one that is dead, or takes too long, is killed below
+        ray.get([executor.shutdown.remote() for executor in handles.executors], timeout=SHUTDOWN_TIMEOUT_S)
     for handle in (*handles.executors, *handles.engines.values()):
         ray.kill(handle)
 
