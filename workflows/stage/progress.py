@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 
 class StageProgress:
-    """``done`` of ``total`` rows (or steps) when this session began; tokens and rate are this session's."""
+    """``done`` of ``total`` rows (or steps) when this job began; tokens and rate are those of this job."""
 
     def __init__(self, name: str, *, done: int, total: int) -> None:
         self.name, self.done, self.total = name, done, total
@@ -29,7 +29,7 @@ class StageProgress:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds to the end at the rate of this session; None before there is one."""
+        """Seconds to the end at the rate of this job; None before there is one."""
         finished = self.done - self._done_before
         return (time.monotonic() - self._began) * (self.total - self.done) / finished if finished else None
 
