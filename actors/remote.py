@@ -26,7 +26,7 @@ NOTIFY_AFTER_S = 0.05
 
 
 class ActorLost(RuntimeError):
-    """An actor died with a row's work in it; the row can be tried again from its beginning."""
+    """An actor died with a row's work in it; the row can be retried from its beginning."""
 
 
 async def until_alive(handle: Any) -> None:
@@ -148,7 +148,7 @@ class RemoteEngine:
 class RemoteExecutors:
     """Opens sessions on the actor that has the fewest of this caller's.
 
-    A session id carries the number of its actor. The actor hears of a session with its first block, and of its end with another
+    A session id carries the number of its actor. The actor is notified of a session with its first block, and of its end with another
     session's next block or a moment later: a round trip costs more than a block.
     """
 

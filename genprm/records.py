@@ -95,7 +95,7 @@ def _tuple(of: type[T], items: Sequence[Any]) -> tuple[T, ...]:
 class Segment:
     """A piece of a critique: words, code, or the output that the executor appended. Concatenated, they are the turn.
 
-    ``num_tokens`` are those of its text by itself; None where nobody counted them.
+    ``num_tokens`` are those of its text by itself; None where they were not counted.
     """
 
     kind: SegmentKind

@@ -1,7 +1,7 @@
 """What spoils a critique as training data, and how it is noticed (section 3.2.3 asks for critiques worth imitating).
 
 Consensus only compares final indices: a critique can reach the right index in a way that must not be taught. Each rule is a member
-of `Flaw` and says why it exists. The rules read what the model wrote; code output is the executor's and accuses nobody. They
+of `Flaw` and says why it exists. The rules read what the model wrote; code output is the executor's and is no flaw. They
 prefer to miss a flaw over dropping a good critique, since what they miss is one row in thousands.
 """
 

@@ -60,8 +60,8 @@ class Section(BaseModel):
                 try:
                     value = by.of(value)
                 except ValueError as error:
-                    told = str(error)
-                    raise ValueError(told if told.startswith(f"{name} = ") else f"{name} = {value!r}: {told}") from error
+                    message = str(error)
+                    raise ValueError(message if message.startswith(f"{name} = ") else f"{name} = {value!r}: {message}") from error
             found[name] = _plain(value)
         return found
 

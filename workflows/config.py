@@ -36,7 +36,7 @@ DEFAULT_NAME = "genprm"
 
 
 class Config(Section):
-    """Everything a job can be told. ``seed`` is where all randomness derives from.
+    """All settings of a job. ``seed`` is where all randomness derives from.
 
     ``reuse`` maps stages to other runs that have them, as ``RUN`` or ``RUN:STAGE``: they are read from there. ``side_by_side`` lets
     stages that do not depend on one another run at the same time where the cluster has room for both.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import tempfile
 from typing import ClassVar
 
 from pydantic import Field
@@ -57,3 +58,8 @@ class ExecutorConfig(Section):
     preload: Placement[tuple[str, ...]] = ("numpy", "sympy", "mpmath", "scipy.optimize", "scipy.integrate")
     namespaces: Placement[bool] = True
     lowest_tier: Placement[Tier] = Tier.STANDARD
+
+    @property
+    def scratch_parent(self) -> str:
+        """The folder that holds the sessions' folders."""
+        return self.scratch_dir or tempfile.gettempdir()

@@ -13,7 +13,6 @@ import math
 import os
 import resource
 import sys
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -30,11 +29,11 @@ from actors.code_executor.session_process import ALIVE_AFTER, Ending, Raw, Sessi
 
 BYTES_A_CHARACTER = 4
 FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_STARTS = 0.2, 5.0, 6
-FORGOTTEN_AFTER = 10
-"""Times ``idle_s``: a session unused for so long belongs to nobody any more."""
+ABANDONED_AFTER = 10
+"""Times ``idle_s``: a session unused for so long is closed: its caller must be gone."""
 SPAWNS_A_CPU = 2
 """Begun side by side: much of it is waiting. Few, so that blocks of sessions that live do not wait behind them."""
-SPAWN_TRIES = 3
+SPAWN_ATTEMPTS = 3
 DESCRIPTORS = 5
 
 
@@ -95,7 +94,7 @@ class CodeExecutor:
         async with self._starting:
             if self._isolation is None:
                 _allow_descriptors((self._config.max_sessions + self._config.spares) * DESCRIPTORS + 100)
-                sweep(self._config.scratch_dir or tempfile.gettempdir())
+                sweep(self._config.scratch_parent)
                 self._server, self._isolation, self._canaries = await choose(self._config, self._skip)
                 weak = self._isolation.tier.strength < Tier.STANDARD.strength
                 print(f"code executor: {'WARNING: only ' if weak else ''}{self._isolation}", file=sys.stderr, flush=True)
@@ -163,10 +162,11 @@ class CodeExecutor:
             self._spares.pop().close()
         if self._server is not None:
             await self._server.close()
+        sweep(self._config.scratch_parent)  # of executors on this machine that were killed and won't start again
 
     async def _run(self, name: str, session: _Session, code: str) -> CodeResult:
         num_replayed, state_lost = 0, False
-        for _ in range(SPAWN_TRIES):
+        for _ in range(SPAWN_ATTEMPTS):
             if name not in self._sessions:
                 return refusal("the session was closed")
             try:
@@ -292,7 +292,7 @@ class CodeExecutor:
             for name, session in list(self._sessions.items()):
                 if session.turn.locked():
                     continue
-                if now - session.used > FORGOTTEN_AFTER * self._config.idle_s:
+                if now - session.used > ABANDONED_AFTER * self._config.idle_s:
                     await self.close(name)
                 elif now - session.used > self._config.idle_s:
                     self._let_go(name, session)

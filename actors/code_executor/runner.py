@@ -35,7 +35,7 @@ _STATUS = {
 
 
 class CodeRefused(RuntimeError):
-    """A block was not run, for no fault of its own; the row can be tried again."""
+    """A block was not run, for no fault of its own; the row can be retried."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from actors.code_executor.config import ExecutorConfig
+from actors.code_executor.inside.scratch import sweep
 from actors.code_executor.libraries import DEVICES, interpreter, packages
 from actors.code_executor.session_process import SessionProcess
 
@@ -69,13 +70,16 @@ class Canaries:
 class ForkServer:
     """One fork server process and its control socket, on the running event loop. ``pid`` is its own, not the bubblewrap's around it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, surroundings: Surroundings) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, surroundings: Surroundings, scratch_parent: str
+    ) -> None:
         self.surroundings = surroundings
         self.hello: dict[str, Any] = {}
         self.pid = process.pid
         self.died = asyncio.get_running_loop().create_future()
         self._process = process
         self._control = control
+        self._scratch_parent = scratch_parent
         self._loop = asyncio.get_running_loop()
         self._greeted: asyncio.Future[None] = self._loop.create_future()
         self._spawning: dict[int, asyncio.Future[tuple[int, int]]] = {}
@@ -107,7 +111,7 @@ class ForkServer:
                 start_new_session=True,
             )
             theirs.close()
-            server = cls(process, ours, surroundings)
+            server = cls(process, ours, surroundings, config.scratch_parent)
             try:
                 await asyncio.wait_for(asyncio.shield(server._greeted), START_S)
             except (TimeoutError, ServerDied) as error:
@@ -207,7 +211,7 @@ class ForkServer:
         elif "spawned" in message:
             waiting = self._spawning.get(message["spawned"])
             if waiting is None or waiting.done():
-                for descriptor in descriptors:  # nobody waits: its pipes are closed, so that it ends by itself
+                for descriptor in descriptors:  # no caller waits: its pipes are closed, so that it ends by itself
                     os.close(descriptor)
             elif "error" in message or not descriptors:
                 waiting.set_exception(OSError(message.get("error", "no descriptor is free")))
@@ -238,8 +242,13 @@ class ForkServer:
         for waiting in everybody:
             if not waiting.done():
                 waiting.set_exception(error)
-                waiting.exception()  # so that no warning is logged for one that nobody waits for
-        self._loop.run_in_executor(None, self._process.wait)
+                waiting.exception()  # so that no warning is logged for one without a waiting caller
+        self._loop.run_in_executor(None, self._remove_folder)
+
+    def _remove_folder(self) -> None:
+        """What the server removes by itself, unless it was killed."""
+        self._process.wait()
+        sweep(self._scratch_parent)
 
 
 def _innermost(pid: int) -> int:
@@ -270,7 +279,7 @@ def _settings(config: ExecutorConfig, surroundings: Surroundings, canaries: Cana
     return {
         "machine": platform.machine(),
         "own_path": [str(INSIDE.parent)],
-        "scratch_parent": "/scratch" if surroundings.namespaces else (config.scratch_dir or tempfile.gettempdir()),
+        "scratch_parent": "/scratch" if surroundings.namespaces else config.scratch_parent,
         "libraries": packages(config.libraries),
         "preload": list(config.preload),
         "readable": list(interpreter().readable),

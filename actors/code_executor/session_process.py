@@ -29,7 +29,7 @@ WATCH_SHARE = 10
 
 
 class Ending(enum.StrEnum):
-    """How a block ended, as seen from outside; after the first three the session lives on."""
+    """How a block ended, as seen from outside; after the first three the session stays open."""
 
     OK = "ok"
     ERROR = "error"
@@ -102,7 +102,7 @@ class SessionProcess:
         """Run one block. The session is dead afterwards unless the ending is one of ``ALIVE_AFTER``."""
         if len(code) > LONGEST_CODE:
             return Raw(ending=Ending.ERROR, output=b"", cut=False, error_type="SyntaxError", message="the block is too long")
-        self._read_output()  # what an earlier block's threads printed late is nobody's
+        self._read_output()  # what an earlier block's threads printed late is dropped
         self._printed.clear()
         self._num_printed = 0
         self._keep, self._limit = keep_bytes, limit_bytes
@@ -116,7 +116,7 @@ class SessionProcess:
             self._waiting = self._loop.create_future()
             await self._write(len(command).to_bytes(4, "big") + command, deadline)
             answer = await self._answer(deadline - self._loop.time())
-        except BaseException:  # nobody waits for the block any more, so nobody would stop it
+        except BaseException:  # without a waiting caller nothing else would stop the block
             self.kill()
             raise
         finally:

@@ -153,7 +153,7 @@ def test_thrift_casts_fewer_votes_and_decides_as_all_do() -> None:
 
 
 class NoCode:
-    """A runner that nobody asks."""
+    """A runner that must not be called."""
 
     async def open(self) -> str:
         raise AssertionError

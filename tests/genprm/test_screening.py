@@ -71,7 +71,7 @@ def test_a_block_may_define_what_the_next_one_prints() -> None:
     assert find_flaw(critique(GOOD, both), 1) is None
 
 
-def test_code_output_accuses_nobody() -> None:
+def test_code_output_is_no_flaw() -> None:
     noisy = paragraph(2, "12 - 2 is 10.", "Paragraph 2 is wrong.", "paragraph 2 is correct\n\\boxed{3}\n" * 20)
     assert find_flaw(critique(GOOD, noisy), 1) is None
 

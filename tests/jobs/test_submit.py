@@ -52,16 +52,16 @@ def test_a_job_is_submitted_to_a_cluster_with_a_token(tmp_path: Path) -> None:
             "python", "-m", "jobs.synthesize", *SCRIPTED, "--set", f"problems.path={data}", "--until", "solutions",
             "--run-dir", str(tmp_path / "run"),
         ]  # fmt: skip
-        for _ in range(240):
+        for _ in range(600):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", ports["dashboard"])) == 0:
                     break
-            time.sleep(0.5)
-        for _ in range(20):  # the dashboard listens before its agent can take jobs
+            time.sleep(0.2)
+        for _ in range(120):  # the dashboard listens before its agent can take jobs
             done = subprocess.run(submit, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False)
             if "No available agent" not in done.stderr + done.stdout:
                 break
-            time.sleep(3)
+            time.sleep(0.5)
         assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-3000:]
         assert len(parts.read_rows(Folder(str(tmp_path / "run")), "solutions")) == 8
     finally:

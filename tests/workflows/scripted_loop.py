@@ -1,4 +1,4 @@
-"""The whole loop with scripted engines, whose sums are right by half; and how to kill its workers on the way."""
+"""The whole loop with scripted engines, half of whose sums are right; and how to kill its workers on the way."""
 
 from __future__ import annotations
 

@@ -260,7 +260,7 @@ def test_what_places_the_work_is_no_part_of_the_identity(tmp_path: Path) -> None
     assert identities[0]["engine"] == {"type": "http", "model": "m", "continuation": "vllm"}
 
 
-def test_a_stage_that_needs_what_nobody_makes_says_what_to_do(tmp_path: Path) -> None:
+def test_a_stage_whose_input_no_stage_makes_says_what_to_do(tmp_path: Path) -> None:
     run = Run.untracked(Folder(str(tmp_path / "run")))
     config = configuration(tmp_path, run.folder)
     labels = synthesis.labels(config, "rpe", run.folder)

@@ -124,21 +124,21 @@ def _round(
 ) -> tuple[_Measured, _Measured, _Measured, _Measured, _Measured]:
     """The stage, bare vLLM, bare vLLM in turns, the stage with the delay, and one at a time, each printed when it is done."""
 
-    def told(what: str, measured: _Measured) -> _Measured:
+    def reported(what: str, measured: _Measured) -> _Measured:
         print(f"{what + ':':13} {measured.tokens:,} tokens in {measured.seconds:.1f} s, {measured.rate:,.0f} tokens/s", flush=True)
         return measured
 
     name = f"rationales_{number}"
     num_engines = config.pools.rationales.num_workers
-    ours = told("stage", _run(config, run, name, folder, 0.0))
+    ours = reported("stage", _run(config, run, name, folder, 0.0))
     critiques = [Critique.of(row) for row in read_rows(run.folder, name)]
     solutions = [Solution.of(row) for row in read_rows(run.folder, "solutions")][:num_sequential]
     return (
         ours,
-        told("bare", _Measured.of(_bare(config, engine, critiques))),
-        told("bare turns", _Measured.of(converse_bare(engine, num_engines, asked(folder / name)))),
-        told("delayed", _run(config, run, f"{name}_delayed", folder, delay_s)),
-        told("sequential", _Measured.of(_sequential(config, solutions, uncontained))),
+        reported("bare", _Measured.of(_bare(config, engine, critiques))),
+        reported("bare turns", _Measured.of(converse_bare(engine, num_engines, asked(folder / name)))),
+        reported("delayed", _run(config, run, f"{name}_delayed", folder, delay_s)),
+        reported("sequential", _Measured.of(_sequential(config, solutions, uncontained))),
     )
 
 

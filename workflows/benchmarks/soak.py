@@ -7,10 +7,9 @@ import os
 import random
 import re
 import signal
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ IN_FLIGHT = 24
 HOSTILE_SHARE = 0.1
 SYMPY_SHARE = 0.2
 SAY_EVERY_S = 30.0
+SETTLE_S = 10.0
 
 
 @dataclass
@@ -127,7 +127,7 @@ async def soak(handles: Handles, cases: Sequence[Case], num_sessions: int, kill_
 
     helpers = [asyncio.create_task(say())] + ([asyncio.create_task(kill())] if kill_every_s else [])
     await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
-    await asyncio.sleep(2 * NOTIFY_AFTER_S)  # for the executors to hear of the last ends
+    await asyncio.sleep(2 * NOTIFY_AFTER_S)  # for the executors to be notified of the last ends
     done.set()
     for helper in helpers:
         helper.cancel()
@@ -156,26 +156,18 @@ def soak_benchmark(config: ExecutorConfig, cases: Sequence[Case], num_sessions: 
         before = _states(handles)
         tally = asyncio.run(soak(handles, cases, num_sessions, kill_every_s, seed, bait))
         seconds = time.monotonic() - began
-        time.sleep(5)
+        tally.left += wait_until_nothing(lambda: _left_by(handles, config.spares))
         after = _states(handles)
         tally.left += bait.touched()
-        for one in after:
-            if one.num_sessions or one.num_processes:
-                tally.left.append(f"{one.num_sessions} sessions, {one.num_processes} processes in executor {one.pid}")
-            strays = [child for child in psutil.Process(one.pid).children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
-            if len(strays) > 3 + config.spares:  # the fork server, in a bubblewrap with its init
-                tally.left.append(f"{len(strays)} processes below executor {one.pid}")
     finally:
         remote.stop(handles)
         bait.close()
-    time.sleep(3)
-    parent = config.scratch_dir or tempfile.gettempdir()
-    tally.left += [f"folder {path}" for path in Path(parent).glob(f"{PREFIX}*")]
+    tally.left += wait_until_nothing(lambda: [f"folder {path}" for path in Path(config.scratch_parent).glob(f"{PREFIX}*")])
     rows: list[tuple[str, Any]] = [
         ("sessions", f"{tally.sessions:,} ({tally.hostile:,} hostile)"),
         ("blocks by status", ", ".join(f"{status} {number:,}" for status, number in tally.statuses.most_common())),
         ("executors killed / fork servers killed", f"{tally.executors_killed} / {tally.fork_servers_killed}"),
-        ("sessions begun again / blocks after a replay", f"{tally.retried} / {tally.replayed}"),
+        ("sessions retried / blocks after a replay", f"{tally.retried} / {tally.replayed}"),
         ("wrong outputs", len(tally.wrong)),
         ("left over (processes, folders, sessions, touched bait)", len(tally.left)),
         (
@@ -193,6 +185,29 @@ def soak_benchmark(config: ExecutorConfig, cases: Sequence[Case], num_sessions: 
     for problem in tally.left:
         print("problem:", problem)
     return tally
+
+
+def wait_until_nothing(left: Callable[[], list[str]]) -> list[str]:
+    """What is left over, as soon as it is nothing or after SETTLE_S seconds."""
+    deadline = time.monotonic() + SETTLE_S
+    while (found := left()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def _left_by(handles: Handles, spares: int) -> list[str]:
+    left = []
+    try:
+        executors = _states(handles)
+    except ray.exceptions.RayActorError as error:  # one was killed just before the end and is being restarted
+        return [str(error)]
+    for one in executors:
+        if one.num_sessions or one.num_processes:
+            left.append(f"{one.num_sessions} sessions, {one.num_processes} processes in executor {one.pid}")
+        strays = [child for child in psutil.Process(one.pid).children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+        if len(strays) > 3 + spares:  # the fork server, in a bubblewrap with its init
+            left.append(f"{len(strays)} processes below executor {one.pid}")
+    return left
 
 
 def _states(handles: Handles) -> list[ExecutorState]:

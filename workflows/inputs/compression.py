@@ -1,4 +1,4 @@
-"""Opening files that may be compressed: told by their first bytes, whatever they are called."""
+"""Opening files that may be compressed: recognized by their first bytes, not by their names."""
 
 from __future__ import annotations
 

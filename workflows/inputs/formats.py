@@ -108,7 +108,7 @@ def _parsed(data: bytes) -> Any:
 
 
 def _json_rows(file: Path, kind: str) -> Rows:
-    """JSON lines, or one JSON value: told by the contents, for people name either .json, and lists .jsonl."""
+    """JSON lines, or one JSON value: recognized by the contents, since people name either .json, and lists .jsonl."""
     with open_plain(file) as stream:
         lines = _lines(stream)
         first = next((line for _, line in lines), b"")

@@ -7,7 +7,7 @@ from collections import Counter
 
 
 def normalise(text: str) -> str:
-    """The text by which problems are told apart: case and the amount of space do not count."""
+    """The text that identifies a problem: case and the amount of space do not count."""
     return " ".join(text.split()).lower()
 
 

@@ -34,7 +34,7 @@ from workflows.stage.versions import versions
 
 MAX_BATCH_ATTEMPTS = 2
 MAX_ROW_ATTEMPTS = 2
-ROW_TRIES = 3
+ROW_ATTEMPTS = 3
 SETUP_ERROR = "_setup_error.json"
 EXIT_TIMEOUT_S = 30
 
@@ -134,7 +134,7 @@ class StageActor:
 
     async def _process(self, row: dict[str, Any]) -> Sequence[Record] | RejectedRow:
         key = str(row[self._work.key])
-        for attempt in range(ROW_TRIES):
+        for attempt in range(ROW_ATTEMPTS):
             try:
                 return await self._worker.process(row)
             except Reject as reject:
@@ -145,7 +145,7 @@ class StageActor:
             except EngineError as error:
                 return RejectedRow(id=key, reason="engine error", detail=str(error)[:2000])
             except (ActorLost, CodeRefused) as error:
-                if attempt + 1 == ROW_TRIES:
+                if attempt + 1 == ROW_ATTEMPTS:
                     reason = "executor or engine lost" if isinstance(error, ActorLost) else "executor refused"
                     return RejectedRow(id=key, reason=reason, detail=str(error)[:2000])
             except Exception as error:  # one bad row must not end the run; it is rejected with its traceback
@@ -174,9 +174,9 @@ class StageActor:
         return int(count)
 
     def _end_attempt(self, name: str) -> None:
-        """Take back the count of an attempt that came to its end: what stays counted was lost, and is repeated."""
+        """Uncount an attempt that finished: those that stay counted were lost, and are repeated."""
         file = f"{self._session}-{name}.json"
-        with contextlib.suppress(FileNotFoundError):  # one that was thought dead may have come to its end as well
+        with contextlib.suppress(FileNotFoundError):  # one that was taken for dead may have finished as well
             attempt = self._attempts.read_json(file)
             if attempt["count"] == 1:
                 self._attempts.delete(file)

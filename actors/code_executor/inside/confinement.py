@@ -1,4 +1,4 @@
-"""The layers of a session's confinement, put on in the only order that works; each says whether it took."""
+"""The layers of a session's confinement, applied in the only order that works; each reports whether it holds."""
 
 from __future__ import annotations
 

@@ -41,6 +41,9 @@ def _remove_if_stale(folder: str) -> None:
         if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
             return
         lock = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:  # whoever removed the rest was stopped before the end, or still removes
+        remove_tree(folder)
+        return
     except OSError:
         return
     try:

@@ -93,7 +93,7 @@ def _one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
 
 
 def _is_null(argument: int) -> list[Instruction]:
-    """Goes on only if the argument's 64 bits are zero."""
+    """Continues only if the argument's 64 bits are zero."""
     return [_low(argument), (JUMP_EQUAL, 1, 0, 0), _return(DENY), _high(argument), (JUMP_EQUAL, 1, 0, 0), _return(DENY)]
 
 

@@ -1,4 +1,4 @@
-"""Hostile snippets, and the runner's own eyes."""
+"""Hostile snippets are contained, and the runner notices one that is not."""
 
 from __future__ import annotations
 

@@ -14,9 +14,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from actors.code_executor import session_process
 from actors.code_executor.session_process import ALIVE_AFTER, LONGEST_FRAME, Ending, Raw, SessionProcess
 
 SOFT_S = 0.05
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_grace() -> Iterator[None]:
+    """Many of these blocks never end, and each waits that long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session_process, "GRACE_S", 0.05)
+        yield
 
 
 @contextmanager

@@ -94,6 +94,6 @@ def test_the_export_is_the_trained_model_in_hugging_face_format(group: None, tmp
     assert AutoTokenizer.from_pretrained(tmp_path / "export").chat_template == one.tokenizer.chat_template
 
 
-def test_conversations_that_are_all_too_long_are_the_users_to_mend(group: None) -> None:
+def test_conversations_that_are_all_too_long_are_the_users_to_fix(group: None) -> None:
     with pytest.raises(ValueError, match=r"train\.max_length = 16: none of the 10 conversations"):
         trainer(CONFIG.model_copy(update={"max_length": 16}))

@@ -20,7 +20,8 @@ HOSTILE = [
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_short_soak(tmp_path: Path) -> None:
+@pytest.mark.parametrize("namespaces", ["true", "false"])
+def test_a_short_soak(tmp_path: Path, namespaces: str) -> None:
     snippets = tmp_path / "snippets.jsonl"
     rows = [{"name": row["name"], "category": "soak", "code": row["code"], "expectation": {"status": row["status"]}} for row in HOSTILE]
     snippets.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -38,7 +39,7 @@ def test_a_short_soak(tmp_path: Path) -> None:
         "--snippets",
         str(snippets),
     ]
-    command += ["--set", "executor.num_executors=2", "--set", f"executor.scratch_dir={tmp_path}", "--set", "ray.dashboard=false"]
+    command += ["--set", "executor.num_executors=2", "--set", f"executor.scratch_dir={tmp_path}", "--set", f"executor.namespaces={namespaces}", "--set", "ray.dashboard=false"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     result = json.loads(done.stdout.strip().splitlines()[-1])
