@@ -25,23 +25,14 @@ def test_a_short_soak(tmp_path: Path, namespaces: str) -> None:
     snippets = tmp_path / "snippets.jsonl"
     rows = [{"name": row["name"], "category": "soak", "code": row["code"], "expectation": {"status": row["status"]}} for row in HOSTILE]
     snippets.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"num_executors": 2, "scratch_dir": tmp_path, "namespaces": namespaces}
     command = [
-        sys.executable,
-        "-m",
-        "jobs.benchmark",
-        "soak",
-        "--config",
-        "jobs/presets/test.toml",
-        "--sessions",
-        "150",
-        "--kill-every",
-        "4",
-        "--snippets",
-        str(snippets),
-    ]
-    command += ["--set", "executor.num_executors=2", "--set", f"executor.scratch_dir={tmp_path}", "--set", f"executor.namespaces={namespaces}", "--set", "ray.dashboard=false"]
+        sys.executable, "-m", "jobs.benchmark", "soak", "--config", "jobs/presets/test.toml", "--sessions", "100", "--kill-every", "3",
+        "--snippets", str(snippets), "--set", "ray.dashboard=false",
+        *(item for name, value in settings.items() for item in ("--set", f"executor.{name}={value}")),
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     result = json.loads(done.stdout.strip().splitlines()[-1])
-    assert result == {"benchmark": "soak", "sessions": 150, "wrong": 0, "left": 0}
+    assert result == {"benchmark": "soak", "sessions": 100, "wrong": 0, "left": 0}
     assert "executors killed" in done.stdout
