@@ -70,9 +70,7 @@ class Canaries:
 class ForkServer:
     """One fork server process and its control socket, on the running event loop. ``pid`` is its own, not the bubblewrap's around it."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], control: socket.socket, surroundings: Surroundings, scratch_parent: str
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, surroundings: Surroundings, scratch_parent: str) -> None:
         self.surroundings = surroundings
         self.hello: dict[str, Any] = {}
         self.pid = process.pid

@@ -8,13 +8,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCRIPTED = [
-    "--config", "jobs/presets/test.toml",
-    "--set", "engines.policy={type='scripted', script='tests.actors.scripts:slow'}",
-    "--set", "policy.prompt={problem}",
-    "--set", "ray.dashboard=false",
-    "--set", "problems.benchmarks=[]",
-]  # fmt: skip
+PRESET = "jobs/presets/test.toml"
+
+
+def scripted(script: str, *roles: str) -> list[str]:
+    """Settings by which these roles are played by a script of tests/actors/scripts.py."""
+    engines = [f"engines.{role}={{type='scripted', script='tests.actors.scripts:{script}'}}" for role in roles]
+    return [*engines, "policy.prompt={problem}", "problems.benchmarks=[]", "ray.dashboard=false"]
+
+
+def settings(*changes: str) -> list[str]:
+    """Arguments of a job."""
+    return [item for change in changes for item in ("--set", change)]
 
 
 def job(name: str, *arguments: str) -> list[str]:

@@ -1,25 +1,86 @@
-"""The whole loop with real engines, as a user starts it."""
+"""The whole loop with real engines, submitted to a cluster that asks for a token, as a user does it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import socket
 import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.jobs.running import run_job
+from tests.jobs.running import ROOT, run_job
+
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def head_node(folder: Path) -> Iterator[Mapping[str, str]]:
+    """A cluster of one node; gives the environment of those who use it."""
+    port, dashboard, client, agent = (str(free_port()) for _ in range(4))
+    environment = (
+        os.environ
+        | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # jobs run the python that the head node finds
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
+            "RAY_TMPDIR": str(folder)[:60],
+        }
+    )
+    command = [
+        RAY, "start", "--head", "--block", "--num-cpus", "8", "--node-ip-address", "127.0.0.1", "--port", port,
+        "--dashboard-host", "127.0.0.1", "--dashboard-port", dashboard, "--ray-client-server-port", client,
+        "--dashboard-agent-listen-port", agent, "--disable-usage-stats", "--temp-dir", "/tmp/genprm-ray",
+    ]  # fmt: skip
+    head = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", int(dashboard))) == 0:
+                    break
+            time.sleep(0.2)
+        yield {**environment, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        try:
+            head.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
+
+
+def submit(environment: Mapping[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    arguments = [RAY, "job", "submit", "--working-dir", ".", "--", *command]
+    for _ in range(120):
+        done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1000, check=False)
+        if "No available agent" not in done.stderr + done.stdout:  # the dashboard listens before its agent can take jobs
+            break
+        time.sleep(0.5)
+    return done
 
 
 @pytest.mark.ray
 @pytest.mark.engine
 @pytest.mark.slow
 @pytest.mark.timeout(1100)
-def test_the_whole_loop_runs_and_a_second_time_only_shows(tmp_path: Path) -> None:
+def test_the_whole_loop_runs_as_a_submitted_job_and_a_second_time_only_shows(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = ["--config", "jobs/presets/test.toml", "--run-dir", str(run)]
-    tracked = ["--set", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
-    done = run_job("demo", *arguments, *tracked, timeout=1000)
+    arguments = ["--config", "jobs/presets/test.toml", "--run-dir", str(run), "--set", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
+    with head_node(tmp_path) as environment:
+        done = submit(environment, "python", "-m", "jobs.demo", *arguments)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     results = json.loads((run / "results.json").read_text())
     stages = {row["stage"]: row for row in results["stages"]}
@@ -40,9 +101,9 @@ def test_the_whole_loop_runs_and_a_second_time_only_shows(tmp_path: Path) -> Non
     names = {row[0] for row in sqlite3.connect(tmp_path / "mlflow.db").execute("select name from runs")}
     assert {"rollouts", "estimates/paper", "train/genprm", "search/trained/heldout"} <= names
 
-    again = run_job("demo", *arguments, *tracked, timeout=30)
+    again = run_job("demo", *arguments, timeout=30)
     assert again.returncode == 0
     assert "finished before" in again.stdout
-    other = run_job("demo", *arguments, *tracked, "--set", "labels.rpe.epsilon=0.5", timeout=30)
+    other = run_job("demo", *arguments, "--set", "labels.rpe.epsilon=0.5", timeout=30)
     assert other.returncode == 2
     assert "other settings" in other.stderr

@@ -1,4 +1,4 @@
-"""Jobs that are killed in the middle, or stopped by Ctrl-C."""
+"""A job whose driver is killed, stopped by Ctrl-C, and whose workers are killed, ends with the data of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.jobs.running import ROOT, SCRIPTED, additions, job, run_job
+from jobs.config import load
+from tests.jobs.running import PRESET, ROOT, additions, job, scripted, settings
+from workflows import synthesis
 from workflows.stage import parts
 from workflows.stage.folder import Folder
+from workflows.stage.graph import run_stages
 from workflows.stage.links import DONE
+from workflows.stage.run import Run
+
+NUM_PROBLEMS, ROWS_IN_FLIGHT = 12, 4
 
 
 def kill_worker(driver: psutil.Process) -> bool:
@@ -32,45 +38,47 @@ def kill_worker(driver: psutil.Process) -> bool:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_killed_five_times_at_random_it_ends_with_the_same_counts(tmp_path: Path) -> None:
-    num_problems, in_flight = 12, 4
-    data = additions(tmp_path / "p.jsonl", num_problems)
-    engine = "{type='scripted', script='tests.actors.scripts:chancy'}"
+def test_killed_and_interrupted_at_random_it_ends_with_the_same_counts(tmp_path: Path, local_ray: None) -> None:
     changes = [
-        *(f"engines.{role}={engine}" for role in ("policy", "completer")),
-        *(f"pools.{stage}.rows_in_flight={in_flight}" for stage in ("rollouts", "estimates")),
-        f"problems.path={data}",
+        *scripted("chancy", "policy", "completer"),
+        *(f"pools.{stage}.rows_in_flight={ROWS_IN_FLIGHT}" for stage in ("rollouts", "estimates")),
+        f"problems.path={additions(tmp_path / 'p.jsonl', NUM_PROBLEMS)}",
         "problems.limit=1000",
     ]
-    common = [*SCRIPTED, *(item for change in changes for item in ("--set", change)), "--until", "labels"]
     calm, rough = Folder(str(tmp_path / "calm")), Folder(str(tmp_path / "rough"))
-    assert run_job("synthesize", *common, "--run-dir", calm.uri).returncode == 0
+    calm.create()
+    run_stages(synthesis.stages(load(PRESET, changes, calm), calm), Run.untracked(calm), ["labels/rpe"])
 
+    command = job("synthesize", "--config", PRESET, *settings(*changes), "--until", "labels", "--run-dir", rough.uri)
     chance = random.Random(0)
-    victims = ["driver"] * 2 + ["worker"] * 3
+    victims = ["driver", "ctrl-c", "worker", "worker"]
     chance.shuffle(victims)
     driver: psutil.Popen | None = None
+    errors = tmp_path / "errors"
     finished: set[str] = set()
-    for victim in victims:
+    for victim in [*victims, None]:
         if driver is None:
-            command = job("synthesize", *common, "--run-dir", rough.uri)
-            driver = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            with errors.open("w") as log:
+                driver = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log)
         before = len(finished)
-        while len(finished) == before:  # something new is finished since the last death
+        while victim is not None and len(finished) == before:  # something new is finished since the last death
             assert driver.poll() is None
             time.sleep(0.02)
             finished = {part for stage in ("rollouts", "estimates/paper") for part in parts.part_names(rough, stage)}
-        time.sleep(chance.uniform(0, 0.3))
+        if victim is not None:
+            time.sleep(chance.uniform(0, 0.3))
         if victim == "worker":
             while not kill_worker(driver):
                 assert driver.poll() is None
-        else:
+            continue
+        if victim == "driver":
             driver.kill()
-            driver.wait()
-            driver = None
-    if driver is not None:
-        assert driver.wait(timeout=200) == 0
-    assert run_job("synthesize", *common, "--run-dir", rough.uri).returncode == 0
+        elif victim == "ctrl-c":
+            driver.send_signal(signal.SIGINT)
+        status = driver.wait(timeout=200)
+        assert status == {"driver": -signal.SIGKILL, "ctrl-c": 130, None: 0}[victim], errors.read_text()
+        assert ("the same command resumes from here" in errors.read_text()) == (victim == "ctrl-c")
+        driver = None
 
     for stage in ("rollouts", "solutions", "estimates/paper", "labels/rpe"):
         first, second = (sorted(json.dumps(row, sort_keys=True) for row in parts.read_rows(run, stage)) for run in (calm, rough))
@@ -82,26 +90,7 @@ def test_killed_five_times_at_random_it_ends_with_the_same_counts(tmp_path: Path
     values = {row["start_counts"]["correct"] / 8 for row in parts.read_rows(rough, "estimates/paper")}
     assert len(values) > 2  # counts that chance decides
     repeated = [(rough / stage).read_json(DONE) for stage in ("rollouts", "estimates/paper")]
-    assert 0 < sum(record["rows_repeated"] for record in repeated) <= len(victims) * in_flight
+    assert 0 < sum(record["rows_repeated"] for record in repeated) <= len(victims) * ROWS_IN_FLIGHT
     for record in repeated:
         assert (record["tokens_repeated"] > 0) == (record["rows_repeated"] > 0)
         assert record["tokens_repeated"] < record["tokens"]
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_ctrl_c_says_how_to_resume(tmp_path: Path) -> None:
-    data = additions(tmp_path / "p.jsonl", 40)
-    run = Folder(str(tmp_path / "run"))
-    child = subprocess.Popen(
-        job("synthesize", *SCRIPTED, "--set", f"problems.path={data}", "--set", "problems.limit=40", "--run-dir", run.uri),
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    for _ in range(3000):
-        if parts.part_names(run, "rollouts"):
-            break
-        time.sleep(0.1)
-    child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=90)
-    assert child.returncode == 130
-    assert "the same command resumes from here" in errors
