@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from actors.imports import without_collection
 from actors.training.config import TrainConfig
 from cluster.plan import Demand
 from genprm.records import Conversation, Record
@@ -190,7 +191,8 @@ def _train_in_worker(settings: dict[str, Any]) -> None:
     conversations = sorted((Conversation.of(row) for row in rows), key=lambda conversation: conversation.id)
     device = ray.train.torch.get_device()
     try:
-        from actors.training.trainer import Trainer
+        with without_collection():
+            from actors.training.trainer import Trainer
 
         trainer = Trainer(config, conversations, device=device)
     except Exception as error:

@@ -11,6 +11,7 @@ To add one: a section in ``config``, a module beside these, a line in ``open_eng
 
 from actors.engine.base import Completion, Engine, EngineDied, EngineError, Finish, Request, Sampling, Turn
 from actors.engine.config import EngineConfig, HttpEngineConfig, ScriptedEngineConfig, VllmEngineConfig
+from actors.imports import without_collection
 
 __all__ = [
     "Completion",
@@ -32,7 +33,8 @@ __all__ = [
 def open_engine(config: EngineConfig) -> Engine:
     """Start the engine that ``config`` describes; its heavy library is imported here and not before."""
     if isinstance(config, VllmEngineConfig):
-        from actors.engine.vllm_engine import VllmEngine
+        with without_collection():
+            from actors.engine.vllm_engine import VllmEngine
 
         return VllmEngine(config)
     if isinstance(config, HttpEngineConfig):

@@ -55,7 +55,7 @@ def head_node(folder: Path) -> Iterator[Mapping[str, str]]:
             time.sleep(0.2)
         yield {**environment, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     finally:
-        os.killpg(head.pid, signal.SIGTERM)
+        head.terminate()  # it ends its processes
         try:
             head.wait(timeout=30)
         except subprocess.TimeoutExpired:

@@ -42,6 +42,8 @@ UNFINISHED_CPUS = 0.5
 LIGHT_BLOCK_ROWS = 1024
 LIGHT_CPUS = 0.25
 HOPELESS_ROWS = 32
+ROWS_PER_READ = 5_000
+"""A task reads so many rows, of many small parts: Ray starts a process (1 s) for every task that is there at the same time."""
 ROWS_PER_PARTITION = 50_000
 """Of a join: what one task holds in memory."""
 
@@ -140,8 +142,7 @@ class RowStage(Stage):
 
     def _rows(self, run: Run, done: set[str], rows_in: int) -> Any:
         """The rows that are still to be processed, with what is joined to them."""
-        files = parts.part_paths(run.folder, self.reads[0])
-        rows = ray.data.read_parquet(files, override_num_blocks=len(files))  # else small files are cut into uneven blocks
+        rows = _read(run, self.reads[0])
         if done:
             finished = pa.array(sorted(done), type=pa.string())
             unfinished = _Unfinished(self.key, finished)
@@ -149,8 +150,7 @@ class RowStage(Stage):
         if self.join is None:
             return rows
         join = self.join
-        others = ray.data.read_parquet(parts.part_paths(run.folder, join.stage), columns=[join.key, *join.columns])
-        others = others.rename_columns({join.key: self.key, **join.columns})
+        others = _read(run, join.stage, columns=[join.key, *join.columns]).rename_columns({join.key: self.key, **join.columns})
         return rows.join(others, join_type="left_outer", num_partitions=1 + rows_in // ROWS_PER_PARTITION, on=(self.key,))
 
     def _map(self, rows: Any, num_rows: int, arguments: tuple[Any, ...]) -> Any:
@@ -175,6 +175,12 @@ class RowStage(Stage):
                 enable_true_multi_threading=True,
             ),
         )
+
+
+def _read(run: Run, stage: str, columns: list[str] | None = None) -> Any:
+    num_rows = int(parts.read_record(run.folder, stage)["rows_out"])
+    files = parts.part_paths(run.folder, stage)
+    return ray.data.read_parquet(files, columns=columns, override_num_blocks=min(len(files), 1 + num_rows // ROWS_PER_READ))
 
 
 def blocks_in_flight(pool: Pool, num_rows: int) -> int:
