@@ -1,4 +1,4 @@
-"""One small Ray for the tests that ask for it; never started unasked."""
+"""What tests share: one small Ray and one group of a single process for training, for those that ask; never started unasked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: a model that is not here is not asked for five times
+# Before anything imports these libraries: a model that is not here is not asked for five times; processes of Ray's tasks are kept and
+# used again, and a finished training is noticed at once.
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "RAY_num_workers_soft_limit": "16",
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +26,16 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     Path(os.environ[CALLS]).touch()
     from cluster.session import RayConfig, connect, disconnect
 
-    connect(RayConfig(num_cpus=4, dashboard=False))
+    connect(RayConfig(num_cpus=8, dashboard=False))
     yield
     disconnect()
+
+
+@pytest.fixture(scope="session")
+def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    import torch.distributed as dist
+
+    os.environ |= {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": "0"}
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path_factory.mktemp('group') / 'store'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()

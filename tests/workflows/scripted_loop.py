@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -77,32 +78,37 @@ def killing(workers: Sequence[str], begun: Callable[[], bool]) -> Iterator[list[
 
 
 def all_stages(config: Config, run: Folder) -> list[Stage]:
-    return [*synthesis.stages(config, run), *training.stages(config), *evaluation.stages(config, run), *search.stages(config, run)]
+    return [*synthesis.stages(config, run), *evaluation.stages(config, run), *search.stages(config, run)]
 
 
-KINDS = ("rollouts", "solutions", "estimates", "rationales", "labels", "conversations", "train", "evaluate", "search")
+KINDS = ("rollouts", "solutions", "estimates", "rationales", "labels", "conversations", "evaluate", "search")
 
 
 def loop(folder: Path, victims: dict[str, Sequence[str]]) -> tuple[Folder, dict[str, list[str]]]:
-    """The whole loop, a kind of stage at a time; in each kind of ``victims`` one worker of each title is killed after the first part."""
+    """All but training, a kind of stage at a time; in each kind of ``victims`` one worker of each title is killed after the first part."""
     run = Run.untracked(Folder(str(folder / "run")))
     run.folder.create()
     config = configuration(folder, run.folder)
     stages = all_stages(config, run.folder)
     kills: dict[str, list[str]] = {}
 
-    def begun(stage: str) -> bool:
-        if stage.startswith("train/"):
-            return (folder / "run" / stage / "checkpoints" / "latest").is_file()
-        return bool(parts.part_names(run.folder, stage))
-
     for kind in KINDS:
         (stage,) = (stage.name for stage in stages if stage.name.partition("/")[0] == kind and stage.name != "estimates/thrifty")
         if kind not in victims:
             run_stages(stages, run, [stage])
             continue
-        with killing(victims[kind], lambda stage=stage: begun(stage)) as kills[kind]:  # type: ignore[misc]
+        with killing(victims[kind], lambda stage=stage: bool(parts.part_names(run.folder, stage))) as kills[kind]:  # type: ignore[misc]
             run_stages(stages, run, [stage])
+    return run.folder, kills
+
+
+def trained(folder: Path, conversations: Folder, victims: Sequence[str]) -> tuple[Folder, list[str]]:
+    """Training on the conversations of a finished loop; one worker of each title is killed after the first checkpoint."""
+    run = Run.untracked(Folder(str(folder / "run")))
+    shutil.copytree(Path(conversations.uri) / "conversations", folder / "run" / "conversations")
+    checkpoint = folder / "run" / "train" / "genprm" / "checkpoints" / "latest"
+    with killing(victims, checkpoint.is_file) as kills:
+        run_stages(training.stages(configuration(folder, run.folder)), run, ["train/genprm"])
     return run.folder, kills
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from actors.training.config import TrainConfig
 from actors.training.trainer import IGNORED, Trainer, batch_indices
@@ -33,15 +30,6 @@ def conversation(index: int) -> Conversation:
     )
 
 
-@pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    os.environ |= {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": "0"}
-    store = tmp_path_factory.mktemp("group") / "store"
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-
-
 def trainer(config: TrainConfig = CONFIG) -> Trainer:
     return Trainer(config, [conversation(index) for index in range(10)], device=torch.device("cpu"))
 
@@ -56,14 +44,14 @@ def test_each_epoch_is_a_permutation_cut_into_batches() -> None:
     assert batches != batch_indices(num_rows=10, batch_size=4, epochs=2, seed=2)
 
 
-def test_only_the_spans_that_carry_loss_are_targets(group: None) -> None:
+def test_only_the_spans_that_carry_loss_are_targets(process_group: None) -> None:
     one = trainer()
     _, targets = next(iter(one._micro_batches([0, 1])))
     wanted = [one.tokenizer.decode([token for token in row.tolist() if token != IGNORED]) for row in targets]
     assert [text.replace("<|im_end|>", "") for text in wanted] == ["0 is  right", "1 is  right"]
 
 
-def test_training_resumed_from_a_checkpoint_takes_the_same_steps(group: None, tmp_path: Path) -> None:
+def test_training_resumed_from_a_checkpoint_takes_the_same_steps(process_group: None, tmp_path: Path) -> None:
     whole = list(trainer().train())
     assert [step["step"] for step in whole] == [1, 2, 3, 4, 5, 6]
     assert whole[-1]["loss"] < whole[0]["loss"] / 2
@@ -80,7 +68,7 @@ def test_training_resumed_from_a_checkpoint_takes_the_same_steps(group: None, tm
     assert not trainer().load_checkpoint(tmp_path / "nowhere")
 
 
-def test_the_export_is_the_trained_model_in_hugging_face_format(group: None, tmp_path: Path) -> None:
+def test_the_export_is_the_trained_model_in_hugging_face_format(process_group: None, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     one = trainer(CONFIG.model_copy(update={"zero_stage": 3, "epochs": 1}))
@@ -94,6 +82,6 @@ def test_the_export_is_the_trained_model_in_hugging_face_format(group: None, tmp
     assert AutoTokenizer.from_pretrained(tmp_path / "export").chat_template == one.tokenizer.chat_template
 
 
-def test_conversations_that_are_all_too_long_are_the_users_to_fix(group: None) -> None:
+def test_conversations_that_are_all_too_long_are_the_users_to_fix(process_group: None) -> None:
     with pytest.raises(ValueError, match=r"train\.max_length = 16: none of the 10 conversations"):
         trainer(CONFIG.model_copy(update={"max_length": 16}))
