@@ -27,10 +27,10 @@ def escaped(cases: list[Case], *, namespaces: bool, timeout_s: float = 2.0) -> d
 def test_the_hostile_snippets_are_contained() -> None:
     cases = read_cases(shared("hostile/snippets.jsonl"))
     assert len(cases) == 154
-    endless = [case for case in cases if case.statuses == {CodeStatus.TIMEOUT}]
-    assert len(endless) > 10
-    assert escaped(endless, namespaces=True, timeout_s=0.5) == {}
-    assert escaped([case for case in cases if case not in endless], namespaces=True) == {}
+    may_time_out = [case for case in cases if CodeStatus.TIMEOUT in case.statuses]
+    assert len(may_time_out) > 20
+    assert escaped(may_time_out, namespaces=True, timeout_s=0.5) == {}
+    assert escaped([case for case in cases if case not in may_time_out], namespaces=True) == {}
 
 
 def test_what_namespaces_would_hide_is_contained_without_them() -> None:
