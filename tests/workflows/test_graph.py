@@ -15,7 +15,7 @@ import pytest
 from actors.policy import PolicyConfig
 from tests.actors.scripts import CALLS
 from tests.workflows.scripted_loop import all_stages, configuration, rows
-from workflows import synthesis
+from workflows import synthesis, training
 from workflows import synthesis_workers as workers
 from workflows.stage import graph, parts
 from workflows.stage.errors import StageRefused
@@ -159,7 +159,7 @@ def test_a_second_benchmark_and_a_second_model_stand_beside_the_first(few: Path,
     models = ["models={small={conversations='rpe'},large={conversations='rpe',learning_rate=0.002}}"]
     run_ = Run.untracked(run)
     config = configuration(tmp_path, run, [*FEW, *models])
-    names = [stage.name for stage in needed(all_stages(config, run), ["train/small", "train/large"], run_)]
+    names = [stage.name for stage in needed([*all_stages(config, run), *training.stages(config)], None, run_)]
     assert names[-2:] == ["train/small", "train/large"]
 
 

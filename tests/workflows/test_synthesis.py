@@ -20,7 +20,7 @@ def test_a_late_stage_that_can_never_run_is_named_before_anything_is_spent(tmp_p
     run = Run.untracked(Folder(str(tmp_path / "run")))
     config = configuration(tmp_path, run.folder, ["pools.rationales.num_workers=400"])
     stages = synthesis.stages(config, run.folder)
-    with pytest.raises(SetupFailed, match=r"stage rationales needs \d+(\.\d+)? CPU, of which there are 4; lower"):
+    with pytest.raises(SetupFailed, match=r"stage rationales needs \d+(\.\d+)? CPU, of which there are 8; lower"):
         run_stages(stages, run, ["conversations/rpe"])
     assert not (tmp_path / "run").exists()
     run_stages(stages, run, ["problems"])  # which needs none of it

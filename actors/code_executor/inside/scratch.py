@@ -9,9 +9,11 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 
 PREFIX = "genprm-code-"
 LOCK = "lock"
+REMOVALS = 25
 DEEPEST, MOST_COUNTED, MOST_COUNTED_FOLDERS = 32, 100_000, 200
 UNCOUNTED = 1 << 40
 """More entries than any quota allows."""
@@ -41,14 +43,15 @@ def _remove_if_stale(folder: str) -> None:
         if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
             return
         lock = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:  # whoever removed the rest was stopped before the end, or still removes
-        remove_tree(folder)
-        return
     except OSError:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove_tree(folder)
+        for _ in range(REMOVALS):
+            remove_tree(folder)
+            if not os.path.exists(folder):
+                break
+            time.sleep(0.02)  # its owner's sessions are still dying, and one has written meanwhile
     except OSError:  # its owner lives
         pass
     finally:
