@@ -31,6 +31,29 @@ def ask(n: int = 4, prefix: str = "Step 1:", max_tokens: int = 100, **more: obje
     )  # fmt: skip
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module", autouse=True)
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """vLLM's own server on loopback for the policy, and its port; it starts while the first tests run."""
+    port = free_port()
+    log = (tmp_path_factory.mktemp("server") / "log").open("w")
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(Path(MODEL).absolute()), "--served-model-name",
+        "toy", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "512", "--enforce-eager",
+        "--kv-cache-memory-bytes", str(256 << 20), "--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096",
+    ]  # fmt: skip
+    child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    yield child, port
+    os.killpg(child.pid, 15)
+    child.wait(timeout=30)
+
+
 @pytest.fixture(scope="module")
 def vllm() -> Iterator[Engine]:
     engine = open_engine(VllmEngineConfig(model=MODEL, **SETTINGS))  # type: ignore[arg-type]
@@ -87,56 +110,6 @@ def test_an_engine_that_can_not_start_says_which_setting(change: dict[str, objec
         open_engine(config)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """vLLM's own server on loopback, serving the policy."""
-    port = free_port()
-    log = (tmp_path_factory.mktemp("server") / "log").open("w")
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(Path(MODEL).absolute()), "--served-model-name",
-        "toy", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "512", "--enforce-eager",
-        "--kv-cache-memory-bytes", str(256 << 20), "--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096",
-    ]  # fmt: skip
-    child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=1).close()
-            break
-        except OSError:
-            assert child.poll() is None, "the server ended at once; see its log"
-            time.sleep(0.5)
-    yield f"{url}/v1"
-    os.killpg(child.pid, 15)
-    child.wait(timeout=30)
-
-
-@pytest.mark.engine
-@pytest.mark.slow
-def test_http_engine_continues_a_turn_on_vllms_own_server(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
-    engine = HttpEngine(HttpEngineConfig(base_url=server, model="toy"))
-    completions = asyncio.run(engine.generate(ask(n=3)))
-    assert len(completions) == 3
-    assert all("\nStep 2:" in completion.text for completion in completions)
-    assert all(completion.num_tokens > 10 for completion in completions)
-    (stopped,) = asyncio.run(engine.generate(ask(n=1, stop=("Step 2:",), num_logprobs=5)))
-    assert stopped.text.endswith("Step 2:")
-    assert stopped.logprobs_T
-    with pytest.raises(EngineError, match="refused: HTTP 404"):
-        asyncio.run(HttpEngine(HttpEngineConfig(base_url=server, model="other")).generate(ask()))
-    open_engine(HttpEngineConfig(base_url=server, model="toy")).close()
-    with pytest.raises(ValueError, match=r"engine\.model = 'other'.*HTTP 404"):
-        open_engine(HttpEngineConfig(base_url=server, model="other"))
-
-
 class Misbehaving(http.server.BaseHTTPRequestHandler):
     """Answers each request with the next of ``answers``: a status, or a body."""
 
@@ -170,7 +143,7 @@ def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr("actors.engine.http_engine.FIRST_PAUSE_S", 0.01)
     Misbehaving.served = 0
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
     server.server_close()
@@ -208,3 +181,36 @@ def test_http_engine_says_what_it_can_not_do(misbehaving: str, monkeypatch: pyte
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(ValueError, match=r"OPENAI_API_KEY.*export it"):
         HttpEngine(HttpEngineConfig(base_url=misbehaving, model="m"))
+
+
+@pytest.fixture(scope="module")
+def server(launched: tuple[subprocess.Popen[bytes], int]) -> str:
+    """vLLM's own server, ready to serve."""
+    child, port = launched
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+            break
+        except OSError:
+            assert child.poll() is None, "the server ended at once; see its log"
+            time.sleep(0.2)
+    return f"http://127.0.0.1:{port}/v1"
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_http_engine_continues_a_turn_on_vllms_own_server(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    engine = HttpEngine(HttpEngineConfig(base_url=server, model="toy"))
+    completions = asyncio.run(engine.generate(ask(n=3)))
+    assert len(completions) == 3
+    assert all("\nStep 2:" in completion.text for completion in completions)
+    assert all(completion.num_tokens > 10 for completion in completions)
+    (stopped,) = asyncio.run(engine.generate(ask(n=1, stop=("Step 2:",), num_logprobs=5)))
+    assert stopped.text.endswith("Step 2:")
+    assert stopped.logprobs_T
+    with pytest.raises(EngineError, match="refused: HTTP 404"):
+        asyncio.run(HttpEngine(HttpEngineConfig(base_url=server, model="other")).generate(ask()))
+    open_engine(HttpEngineConfig(base_url=server, model="toy")).close()
+    with pytest.raises(ValueError, match=r"engine\.model = 'other'.*HTTP 404"):
+        open_engine(HttpEngineConfig(base_url=server, model="other"))

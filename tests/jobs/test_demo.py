@@ -1,4 +1,4 @@
-"""The whole loop with real engines, submitted to a cluster that asks for a token, as a user does it."""
+"""The whole loop with real engines, submitted to a cluster that asks for a token, as a user does it; a trainer is killed on the way."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.jobs.running import ROOT, run_job
+from actors.training.config import TrainConfig
+from genprm.records import Conversation
+from jobs.config import load
+from tests.jobs.running import PRESET, ROOT, run_job, settings
+from tests.workflows.scripted_loop import killing
+from workflows.stage import parts
+from workflows.stage.folder import Folder
 
 RAY = str(Path(sys.executable).parent / "ray")
 
@@ -57,9 +64,10 @@ def head_node(folder: Path) -> Iterator[Mapping[str, str]]:
     finally:
         head.terminate()  # it ends its processes
         try:
-            head.wait(timeout=30)
-        except subprocess.TimeoutExpired:
+            head.wait(timeout=3)
+        except subprocess.TimeoutExpired:  # Ray waits 30 s for actors of Ray Data that outlive their job
             os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
 
 
 def submit(environment: Mapping[str, str], *command: str) -> subprocess.CompletedProcess[str]:
@@ -76,10 +84,12 @@ def submit(environment: Mapping[str, str], *command: str) -> subprocess.Complete
 @pytest.mark.engine
 @pytest.mark.slow
 @pytest.mark.timeout(1100)
-def test_the_whole_loop_runs_as_a_submitted_job_and_a_second_time_only_shows(tmp_path: Path) -> None:
+def test_the_whole_loop_runs_as_a_submitted_job_and_a_second_time_only_shows(tmp_path: Path, process_group: None) -> None:
     run = tmp_path / "run"
-    arguments = ["--config", "jobs/presets/test.toml", "--run-dir", str(run), "--set", f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}"]
-    with head_node(tmp_path) as environment:
+    changes = [f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", "models.genprm.epochs=2"]
+    arguments = ["--config", PRESET, "--run-dir", str(run), *settings(*changes)]
+    checkpoint = run / "train" / "genprm" / "checkpoints" / "latest"
+    with head_node(tmp_path) as environment, killing(["ray::RayTrainWorker"], checkpoint.is_file) as killed:
         done = submit(environment, "python", "-m", "jobs.demo", *arguments)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     results = json.loads((run / "results.json").read_text())
@@ -98,6 +108,13 @@ def test_the_whole_loop_runs_as_a_submitted_job_and_a_second_time_only_shows(tmp
     assert (run / "report.html").is_file()
     assert "finished before" not in done.stdout
 
+    assert killed == ["ray::RayTrainWorker"]
+    folder = Folder(str(run))
+    steps = parts.read_rows(folder, "train/genprm")
+    undisturbed = undisturbed_training(load(PRESET, changes, folder).models["genprm"], parts.read_rows(folder, "conversations/rpe"))
+    assert [row["step"] for row in steps] == [row["step"] for row in undisturbed]
+    assert [row["loss"] for row in steps] == pytest.approx([row["loss"] for row in undisturbed], rel=1e-3)
+
     names = {row[0] for row in sqlite3.connect(tmp_path / "mlflow.db").execute("select name from runs")}
     assert {"rollouts", "estimates/paper", "train/genprm", "search/trained/heldout"} <= names
 
@@ -107,3 +124,13 @@ def test_the_whole_loop_runs_as_a_submitted_job_and_a_second_time_only_shows(tmp
     other = run_job("demo", *arguments, "--set", "labels.rpe.epsilon=0.5", timeout=30)
     assert other.returncode == 2
     assert "other settings" in other.stderr
+
+
+def undisturbed_training(config: TrainConfig, conversations: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """The steps of the same training in this process alone."""
+    import torch
+
+    from actors.training.trainer import Trainer
+
+    alone = config.model_copy(update={"num_workers": 1})
+    return list(Trainer(alone, [Conversation.of(row) for row in conversations], device=torch.device("cpu")).train())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
 from jobs.config import load
 from tests.jobs.running import PRESET, ROOT, additions, job, scripted, settings
@@ -25,9 +26,9 @@ from workflows.stage.run import Run
 NUM_PROBLEMS, ROWS_IN_FLIGHT = 12, 4
 
 
-def kill_worker(driver: psutil.Process) -> bool:
-    """Kill one of the driver's stage workers, if there is one."""
-    for process in driver.children(recursive=True):
+def kill_worker() -> bool:
+    """Kill one of the workers of a stage on our Ray, if there is one."""
+    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if " ".join(process.cmdline()).startswith("ray::MapWorker(MapBatches("):  # one that died has none
                 process.kill()
@@ -49,7 +50,8 @@ def test_killed_and_interrupted_at_random_it_ends_with_the_same_counts(tmp_path:
     calm.create()
     run_stages(synthesis.stages(load(PRESET, changes, calm), calm), Run.untracked(calm), ["labels/rpe"])
 
-    command = job("synthesize", "--config", PRESET, *settings(*changes), "--until", "labels", "--run-dir", rough.uri)
+    address = f"ray.address={ray.get_runtime_context().gcs_address}"
+    command = job("synthesize", "--config", PRESET, *settings(*changes, address), "--until", "labels", "--run-dir", rough.uri)
     chance = random.Random(0)
     victims = ["driver", "ctrl-c", "worker", "worker"]
     chance.shuffle(victims)
@@ -68,7 +70,7 @@ def test_killed_and_interrupted_at_random_it_ends_with_the_same_counts(tmp_path:
         if victim is not None:
             time.sleep(chance.uniform(0, 0.3))
         if victim == "worker":
-            while not kill_worker(driver):
+            while not kill_worker():
                 assert driver.poll() is None
             continue
         if victim == "driver":

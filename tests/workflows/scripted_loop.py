@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import psutil
 
 from jobs.config import load
-from workflows import evaluation, search, synthesis, training
+from workflows import evaluation, search, synthesis
 from workflows.config import Config
 from workflows.stage import parts
 from workflows.stage.folder import Folder
@@ -99,16 +98,6 @@ def loop(folder: Path, victims: dict[str, Sequence[str]]) -> tuple[Folder, dict[
             continue
         with killing(victims[kind], lambda stage=stage: bool(parts.part_names(run.folder, stage))) as kills[kind]:  # type: ignore[misc]
             run_stages(stages, run, [stage])
-    return run.folder, kills
-
-
-def trained(folder: Path, conversations: Folder, victims: Sequence[str]) -> tuple[Folder, list[str]]:
-    """Training on the conversations of a finished loop; one worker of each title is killed after the first checkpoint."""
-    run = Run.untracked(Folder(str(folder / "run")))
-    shutil.copytree(Path(conversations.uri) / "conversations", folder / "run" / "conversations")
-    checkpoint = folder / "run" / "train" / "genprm" / "checkpoints" / "latest"
-    with killing(victims, checkpoint.is_file) as kills:
-        run_stages(training.stages(configuration(folder, run.folder)), run, ["train/genprm"])
     return run.folder, kills
 
 

@@ -28,27 +28,19 @@ from workflows.stage.stage import Stage
 
 pytestmark = pytest.mark.ray
 
-FEW = ["problems.limit=4", "rollouts.keep_per_kind=1"]
 STRICT = 'labels={rpe={rule="ratio",epsilon=0.8,estimates="paper"},strict={rule="ratio",epsilon=1.0,estimates="paper"}}'
 
 
 def run_variant(folder: Path, changes: Sequence[str], wanted: Sequence[str], **options: Any) -> list[StageSummary]:
     """Run stages of a changed configuration in ``folder/run``."""
     run = Run.untracked(Folder(str(folder / "run")), **options)
-    config = configuration(folder, run.folder, [*FEW, *changes])
+    config = configuration(folder, run.folder, changes)
     return run_stages(all_stages(config, run.folder), run, wanted)
 
 
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
-    """A folder whose ``run`` has finished conversations of four problems."""
-    folder = tmp_path_factory.mktemp("few")
-    run_variant(folder, [], ["conversations/rpe"])
-    return folder
-
-
-def copy_of(few: Path, folder: Path) -> Folder:
-    shutil.copytree(few / "run", folder / "run")
+def copy_of(calm: Folder, folder: Path) -> Folder:
+    """A copy as ``folder/run``."""
+    shutil.copytree(calm.uri, folder / "run")
     return Folder(str(folder / "run"))
 
 
@@ -65,8 +57,8 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_a_second_label_rule_costs_no_engine_call(few: Path, tmp_path: Path) -> None:
-    run = copy_of(few, tmp_path)
+def test_a_second_label_rule_costs_no_engine_call(calm: Folder, tmp_path: Path) -> None:
+    run = copy_of(calm, tmp_path)
     assert engine_calls(tmp_path, [STRICT], ["conversations/rpe", "conversations/strict"]) == 0
     labels = {name: rows(run, f"labels/{name}") for name in ("rpe", "strict")}
     assert [row["id"] for row in labels["rpe"]] == [row["id"] for row in labels["strict"]]
@@ -83,8 +75,10 @@ def test_a_second_label_rule_costs_no_engine_call(few: Path, tmp_path: Path) -> 
         (["seed=1"], "rollouts.*seed was 0 and is now 1", "rationales"),
     ],
 )
-def test_a_change_is_refused_by_name_and_changes_nothing(few: Path, tmp_path: Path, changes: list[str], refused: str, wanted: str) -> None:
-    run = copy_of(few, tmp_path)
+def test_a_change_is_refused_by_name_and_changes_nothing(
+    calm: Folder, tmp_path: Path, changes: list[str], refused: str, wanted: str
+) -> None:
+    run = copy_of(calm, tmp_path)
     before = everything(Path(run.uri))
     with pytest.raises(StageRefused, match=refused):
         run_variant(tmp_path, changes, [wanted])
@@ -99,24 +93,26 @@ def test_a_change_is_refused_by_name_and_changes_nothing(few: Path, tmp_path: Pa
         (["pools.rationales.block_rows=1", "executor.spares=3", "engines.policy.num_cpus=0.2"], [], 0),
     ],
 )
-def test_what_a_change_costs(few: Path, tmp_path: Path, changes: list[str], deleted: list[str], calls: int) -> None:
-    run = copy_of(few, tmp_path)
+def test_what_a_change_costs(calm: Folder, tmp_path: Path, changes: list[str], deleted: list[str], calls: int) -> None:
+    run = copy_of(calm, tmp_path)
     for kind in deleted:
         shutil.rmtree(Path(run.uri) / kind)
     assert engine_calls(tmp_path, changes, ["conversations/rpe"]) == calls
 
 
-def test_rationales_do_not_depend_on_labels_nor_estimates(few: Path, tmp_path: Path) -> None:
-    run = copy_of(few, tmp_path)
+def test_rationales_do_not_depend_on_labels_nor_estimates(calm: Folder, tmp_path: Path) -> None:
+    run = copy_of(calm, tmp_path)
     for kind in ("estimates", "labels", "conversations", "rationales"):
         shutil.rmtree(Path(run.uri) / kind)
     run_variant(tmp_path, ["estimates.paper.hard=2", "labels.rpe.epsilon=0.5"], ["rationales"])
-    assert rows(run, "rationales") == rows(Folder(str(few / "run")), "rationales")
+    assert rows(run, "rationales") == rows(calm, "rationales")
     assert not parts.is_finished(run, "estimates/paper")
 
 
-def test_estimates_and_rationales_run_side_by_side_where_there_is_room(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = copy_of(few, tmp_path)
+def test_estimates_and_rationales_run_side_by_side_where_there_is_room(
+    calm: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(calm, tmp_path)
     for kind in ("estimates", "labels", "conversations", "rationales"):
         shutil.rmtree(Path(run.uri) / kind)
     spans: dict[str, tuple[float, float]] = {}
@@ -132,19 +128,19 @@ def test_estimates_and_rationales_run_side_by_side_where_there_is_room(few: Path
     both = [spans["estimates/paper"], spans["rationales"]]
     assert max(began for began, _ in both) < min(ended for _, ended in both)
     assert spans["conversations/rpe"][0] > max(ended for _, ended in [*both, spans["labels/rpe"]])
-    assert rows(run, "conversations/rpe") == rows(Folder(str(few / "run")), "conversations/rpe")
+    assert rows(run, "conversations/rpe") == rows(calm, "conversations/rpe")
 
 
-def test_a_prior_is_learned_only_where_a_rule_reads_it(few: Path, tmp_path: Path) -> None:
-    run = copy_of(few, tmp_path)
+def test_a_prior_is_learned_only_where_a_rule_reads_it(calm: Folder, tmp_path: Path) -> None:
+    run = copy_of(calm, tmp_path)
     assert not (Path(run.uri) / "prior").exists()
     smoothed = 'labels={smooth={rule="smoothed",estimates="paper"}}'
     assert engine_calls(tmp_path, [smoothed], ["labels/smooth"]) == 0
-    assert (rows(run, "prior/paper")[0]["num_solutions"], len(rows(run, "labels/smooth"))) == (8, 8)
+    assert (rows(run, "prior/paper")[0]["num_solutions"], len(rows(run, "labels/smooth"))) == (24, 24)
 
 
-def test_a_second_benchmark_and_a_second_model_stand_beside_the_first(few: Path, tmp_path: Path) -> None:
-    run = copy_of(few, tmp_path)
+def test_a_second_benchmark_and_a_second_model_stand_beside_the_first(calm: Folder, tmp_path: Path) -> None:
+    run = copy_of(calm, tmp_path)
     configuration(tmp_path, run)  # which writes the files
     shutil.copy(tmp_path / "benchmark.json", tmp_path / "other.json")
     benchmarks = f"benchmarks={{one={{path='{tmp_path / 'benchmark.json'}',limit=2}},two={{path='{tmp_path / 'other.json'}',limit=3}}}}"
@@ -158,13 +154,13 @@ def test_a_second_benchmark_and_a_second_model_stand_beside_the_first(few: Path,
     assert 0 < engine_calls(tmp_path, [third, *verifiers], [*stages, "evaluate/b/three"]) < calls
     models = ["models={small={conversations='rpe'},large={conversations='rpe',learning_rate=0.002}}"]
     run_ = Run.untracked(run)
-    config = configuration(tmp_path, run, [*FEW, *models])
+    config = configuration(tmp_path, run, models)
     names = [stage.name for stage in needed([*all_stages(config, run), *training.stages(config)], None, run_)]
     assert names[-2:] == ["train/small", "train/large"]
 
 
-def test_a_stage_is_read_from_another_run_and_checked_by_its_contents(few: Path, tmp_path: Path) -> None:
-    other = copy_of(few, tmp_path / "other")
+def test_a_stage_is_read_from_another_run_and_checked_by_its_contents(calm: Folder, tmp_path: Path) -> None:
+    other = copy_of(calm, tmp_path / "other")
     reuse = {stage: source(other.uri, stage, "reuse") for stage in ("solutions", "rationales")}
     assert engine_calls(tmp_path, ["estimates.paper.hard=2"], ["rationales"], reuse=reuse) == 0
     run_variant(tmp_path, ["estimates.paper.hard=2"], ["conversations/rpe"], reuse=reuse)
@@ -187,19 +183,19 @@ def test_a_stage_is_read_from_another_run_and_checked_by_its_contents(few: Path,
         source("nowhere", "solutions", "--from")
 
 
-def test_a_run_resumes_after_it_was_moved_with_what_it_reads(few: Path, tmp_path: Path) -> None:
-    other = copy_of(few, tmp_path / "a" / "other")
+def test_a_run_resumes_after_it_was_moved_with_what_it_reads(calm: Folder, tmp_path: Path) -> None:
+    other = copy_of(calm, tmp_path / "a" / "other")
     run_variant(tmp_path / "a", [], ["labels/rpe"], reuse={"estimates/paper": source(other.uri, "estimates/paper", "reuse")})
     (tmp_path / "a").rename(tmp_path / "b")
     run = Folder(str(tmp_path / "b" / "run"))
     reuse = {stage: source(str(tmp_path / "b" / "other" / "run"), stage, "reuse") for stage in ("estimates/paper", "rationales")}
     assert engine_calls(tmp_path / "b", [STRICT], ["conversations/strict", "conversations/rpe"], reuse=reuse) == 0
     assert parts.is_finished(run, "conversations/strict")
-    assert rows(run, "estimates/paper") == rows(Folder(str(few / "run")), "estimates/paper")
+    assert rows(run, "estimates/paper") == rows(calm, "estimates/paper")
 
 
-def test_an_unfinished_stage_resumes_under_other_libraries_only_if_that_is_allowed(few: Path, tmp_path: Path) -> None:
-    run = copy_of(few, tmp_path)
+def test_an_unfinished_stage_resumes_under_other_libraries_only_if_that_is_allowed(calm: Folder, tmp_path: Path) -> None:
+    run = copy_of(calm, tmp_path)
     folder = run / "rollouts"
     plan = folder.read_json(parts.PLAN)
     assert set(plan["versions"]) >= {"genprm", "math-verify"}
@@ -214,12 +210,12 @@ def test_an_unfinished_stage_resumes_under_other_libraries_only_if_that_is_allow
     assert folder.read_json(DONE)["versions"]["math-verify"] == plan["versions"]["math-verify"]
 
 
-def test_estimates_of_another_run_are_topped_up_if_the_same_model_made_them(few: Path, tmp_path: Path) -> None:
-    other, run = copy_of(few, tmp_path / "other"), copy_of(few, tmp_path)
+def test_estimates_of_another_run_are_topped_up_if_the_same_model_made_them(calm: Folder, tmp_path: Path) -> None:
+    other, run = copy_of(calm, tmp_path / "other"), copy_of(calm, tmp_path)
     for kind in ("estimates", "labels", "conversations"):
         shutil.rmtree(Path(run.uri) / kind)
     more = [f"estimates.paper.top_up={other.uri}", *(f"estimates.paper.{state}=16" for state in ("start", "hard", "middle", "easy"))]
-    config = configuration(tmp_path, run, [*FEW, *more])
+    config = configuration(tmp_path, run, more)
     run_variant(tmp_path, more, ["estimates/paper"], reuse=synthesis.top_ups(config))
     before, after = (rows(one, "estimates/paper") for one in (other, run))
     for old, new in zip(before, after, strict=True):
@@ -234,7 +230,7 @@ def test_estimates_of_another_run_are_topped_up_if_the_same_model_made_them(few:
         ("grading.timeout_s=9.0", "grading"),
     ):
         with pytest.raises(ValueError, match=f"estimates.paper.top_up.*its {named} was"):
-            synthesis.top_ups(configuration(tmp_path, run, [*FEW, *more, change]))
+            synthesis.top_ups(configuration(tmp_path, run, [*more, change]))
 
 
 def test_a_field_that_is_added_to_a_section_is_part_of_the_identity(tmp_path: Path) -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from actors.training.config import TrainConfig
-from genprm.records import Conversation
-from tests.workflows.scripted_loop import NUM_PROBLEMS, configuration, loop, rows, trained
+from tests.workflows.scripted_loop import NUM_PROBLEMS, loop, rows
 from workflows import evaluation, search
 from workflows.stage import parts
 from workflows.stage.folder import Folder
@@ -37,7 +33,7 @@ def test_the_scripted_loop_judges_every_sum_rightly(calm: Folder) -> None:
     }  # fmt: skip
 
 
-def test_a_killed_worker_changes_nothing(calm: Folder, tmp_path: Path, process_group: None) -> None:
+def test_a_killed_worker_changes_nothing(calm: Folder, tmp_path: Path) -> None:
     victims: dict[str, Sequence[str]] = {
         "rollouts": ["ray::MapWorker(MapBatches(Rollouts))"],
         "estimates": ["ray::MapWorker(MapBatches(EstimatesPaper))"],
@@ -45,10 +41,7 @@ def test_a_killed_worker_changes_nothing(calm: Folder, tmp_path: Path, process_g
         "evaluate": ["ray::MapWorker(MapBatches(EvaluateGenprmSums))", "ray::CodeExecutor"],
         "search": ["ray::MapWorker(MapBatches(SearchGenprmSums))", "ray::CodeExecutor", "ray::EngineHost"],
     }
-    with ThreadPoolExecutor() as pool:  # training mostly waits for its processes to start
-        training = pool.submit(trained, tmp_path / "training", calm, ["ray::RayTrainWorker"])
-        run, kills = loop(tmp_path, victims)
-        trained_run, trained_kills = training.result()
+    run, kills = loop(tmp_path, victims)
     assert {stage: sorted(found) for stage, found in kills.items()} == {stage: sorted(titles) for stage, titles in victims.items()}
     for stage in STAGES:
         assert parts.read_rejects(run, stage) == parts.read_rejects(calm, stage)
@@ -59,19 +52,3 @@ def test_a_killed_worker_changes_nothing(calm: Folder, tmp_path: Path, process_g
         assert record["rows_repeated"] <= 4
         assert (record["tokens_repeated"] > 0) == (record["rows_repeated"] > 0)
         assert record["tokens_repeated"] < record["tokens"]
-
-    assert trained_kills == ["ray::RayTrainWorker"]
-    steps = parts.read_rows(trained_run, "train/genprm")
-    undisturbed = undisturbed_training(configuration(tmp_path, run).models["genprm"], rows(calm, "conversations/rpe"))
-    assert [row["step"] for row in steps] == [row["step"] for row in undisturbed]
-    assert [row["loss"] for row in steps] == pytest.approx([row["loss"] for row in undisturbed], rel=1e-3)
-
-
-def undisturbed_training(config: TrainConfig, conversations: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """The steps of the same training in this process alone."""
-    import torch
-
-    from actors.training.trainer import Trainer
-
-    alone = config.model_copy(update={"num_workers": 1})
-    return list(Trainer(alone, [Conversation.of(row) for row in conversations], device=torch.device("cpu")).train())

@@ -271,7 +271,7 @@ def test_a_worker_whose_libraries_hang_at_exit_is_ended(line: str, status: int |
     assert worker.stdout is not None
     assert worker.stdout.readline() == b"end\n"
     try:
-        assert worker.wait(5) == status
+        assert worker.wait(2) == status
     except subprocess.TimeoutExpired:
         assert status is None
     finally:
