@@ -1,26 +1,21 @@
-"""vLLM in-process and vLLM's own server behind the HTTP engine, with the policy that ships; and servers that misbehave."""
+"""vLLM in-process with the policy that ships, and the HTTP engine with servers that misbehave (vLLM's own: test_vllm_server.py)."""
 
 from __future__ import annotations
 
 import asyncio
 import http.server
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from actors.engine import Engine, EngineError, Finish, HttpEngineConfig, Request, Sampling, Turn, VllmEngineConfig, open_engine
 from actors.engine.http_engine import HttpEngine
+from tests.actors.conftest import MODEL
+from tests.free_port import free_port
 
-MODEL = "genprm/toy/models/policy"
+pytestmark = pytest.mark.usefixtures("launched_server")  # which starts meanwhile
 SETTINGS = {"dtype": "float32", "max_model_len": 512, "kv_cache_gib": 0.25, "enforce_eager": True, "num_gpus": 0}
 PROBLEM = "Tom has 7 apples. He buys 5 more. He loses 2. How many apples does Tom have now?"
 
@@ -29,29 +24,6 @@ def ask(n: int = 4, prefix: str = "Step 1:", max_tokens: int = 100, **more: obje
     return Request(
         turns=(Turn(role="user", content=PROBLEM),), prefix=prefix, sampling=Sampling(max_tokens=max_tokens), seed=5, n=n, **more  # type: ignore[arg-type]
     )  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture(scope="module", autouse=True)
-def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """vLLM's own server on loopback for the policy, and its port; it starts while the first tests run."""
-    port = free_port()
-    log = (tmp_path_factory.mktemp("server") / "log").open("w")
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(Path(MODEL).absolute()), "--served-model-name",
-        "toy", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "512", "--enforce-eager",
-        "--kv-cache-memory-bytes", str(256 << 20), "--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096",
-    ]  # fmt: skip
-    child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    yield child, port
-    os.killpg(child.pid, 15)
-    child.wait(timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -181,36 +153,3 @@ def test_http_engine_says_what_it_can_not_do(misbehaving: str, monkeypatch: pyte
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(ValueError, match=r"OPENAI_API_KEY.*export it"):
         HttpEngine(HttpEngineConfig(base_url=misbehaving, model="m"))
-
-
-@pytest.fixture(scope="module")
-def server(launched: tuple[subprocess.Popen[bytes], int]) -> str:
-    """vLLM's own server, ready to serve."""
-    child, port = launched
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-            break
-        except OSError:
-            assert child.poll() is None, "the server ended at once; see its log"
-            time.sleep(0.2)
-    return f"http://127.0.0.1:{port}/v1"
-
-
-@pytest.mark.engine
-@pytest.mark.slow
-def test_http_engine_continues_a_turn_on_vllms_own_server(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
-    engine = HttpEngine(HttpEngineConfig(base_url=server, model="toy"))
-    completions = asyncio.run(engine.generate(ask(n=3)))
-    assert len(completions) == 3
-    assert all("\nStep 2:" in completion.text for completion in completions)
-    assert all(completion.num_tokens > 10 for completion in completions)
-    (stopped,) = asyncio.run(engine.generate(ask(n=1, stop=("Step 2:",), num_logprobs=5)))
-    assert stopped.text.endswith("Step 2:")
-    assert stopped.logprobs_T
-    with pytest.raises(EngineError, match="refused: HTTP 404"):
-        asyncio.run(HttpEngine(HttpEngineConfig(base_url=server, model="other")).generate(ask()))
-    open_engine(HttpEngineConfig(base_url=server, model="toy")).close()
-    with pytest.raises(ValueError, match=r"engine\.model = 'other'.*HTTP 404"):
-        open_engine(HttpEngineConfig(base_url=server, model="other"))

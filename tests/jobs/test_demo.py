@@ -20,19 +20,13 @@ import pytest
 from actors.training.config import TrainConfig
 from genprm.records import Conversation
 from jobs.config import load
+from tests.free_port import free_port
 from tests.jobs.running import PRESET, ROOT, run_job, settings
-from tests.workflows.scripted_loop import killing
+from tests.workflows.scripted_loop import killing, rows
 from workflows.stage import parts
 from workflows.stage.folder import Folder
 
 RAY = str(Path(sys.executable).parent / "ray")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
@@ -111,7 +105,7 @@ def test_the_whole_loop_runs_as_a_submitted_job_and_a_second_time_only_shows(tmp
     assert killed == ["ray::RayTrainWorker"]
     folder = Folder(str(run))
     steps = parts.read_rows(folder, "train/genprm")
-    undisturbed = undisturbed_training(load(PRESET, changes, folder).models["genprm"], parts.read_rows(folder, "conversations/rpe"))
+    undisturbed = undisturbed_training(load(PRESET, changes, folder).models["genprm"], rows(folder, "conversations/rpe"))
     assert [row["step"] for row in steps] == [row["step"] for row in undisturbed]
     assert [row["loss"] for row in steps] == pytest.approx([row["loss"] for row in undisturbed], rel=1e-3)
 

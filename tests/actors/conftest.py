@@ -1,0 +1,32 @@
+"""vLLM's own server, which takes half a minute to start: tests go on meanwhile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.free_port import free_port
+
+MODEL = "genprm/toy/models/policy"
+
+
+@pytest.fixture(scope="session")
+def launched_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The process of a server on loopback for the policy, and its port."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(Path(MODEL).absolute()), "--served-model-name",
+        "toy", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "512", "--enforce-eager",
+        "--kv-cache-memory-bytes", str(256 << 20), "--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096",
+    ]  # fmt: skip
+    with (tmp_path_factory.mktemp("server") / "log").open("w") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    yield child, port
+    if child.poll() is None:
+        os.killpg(child.pid, 15)
+        child.wait(timeout=30)
