@@ -263,10 +263,10 @@ def test_a_run_directory_serves_one_job_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize(("line", "status"), [("exit_within(1)", -signal.SIGALRM), ("exit_within(60)", None)])
-def test_a_worker_whose_libraries_hang_at_exit_is_ended(line: str, status: int | None) -> None:
+@pytest.mark.parametrize(("line", "status"), [("exit_at_once()", 0), ("pass", None)])
+def test_a_worker_whose_libraries_hang_at_exit_ends_all_the_same(line: str, status: int | None) -> None:
     stuck = "import ctypes; c = ctypes.CDLL(None); c.on_exit(c.pause, None)"  # waits for ever, after Python's end
-    code = f"from workflows.stage.actor import exit_within; {stuck}; {line}; print('end', flush=True)"
+    code = f"from workflows.stage.actor import exit_at_once; {stuck}; {line}; print('end', flush=True)"
     worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert worker.stdout is not None
     assert worker.stdout.readline() == b"end\n"
