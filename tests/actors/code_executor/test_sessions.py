@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -15,15 +15,25 @@ from actors.code_executor import CodeExecutor, CodeResult, CodeStatus, ExecutorC
 Answer = TypeVar("Answer")
 
 
+RUNNER = asyncio.Runner()
+EXECUTORS: dict[str, CodeExecutor] = {}
+"""One for each configuration, since each takes a second to start."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shut_down() -> Iterator[None]:
+    yield
+    for executor in EXECUTORS.values():
+        RUNNER.run(executor.shutdown())
+    RUNNER.close()
+
+
 def with_executor(work: Callable[[CodeExecutor], Awaitable[Answer]], **limits: Any) -> Answer:
     async def run() -> Answer:
-        executor = CodeExecutor(ExecutorConfig(**limits))
-        try:
-            return await work(executor)
-        finally:
-            await executor.shutdown()
+        executor = EXECUTORS.setdefault(repr(sorted(limits.items())), CodeExecutor(ExecutorConfig(**limits)))
+        return await work(executor)
 
-    return asyncio.run(run())
+    return RUNNER.run(run())
 
 
 def in_session(blocks: list[str], **limits: Any) -> list[CodeResult]:

@@ -1,13 +1,15 @@
-"""A short soak: nothing comes out wrong and nothing stays behind while executors are killed."""
+"""A short soak: nothing comes out wrong and nothing stays behind while executors are killed, with namespaces and without."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from actors.code_executor import ExecutorConfig
+from actors.code_executor.containment import read_cases
+from workflows.benchmarks.soak import soak_benchmark
 
 HOSTILE = [
     {"name": "loop", "code": "while True: pass", "status": ["timeout"]},
@@ -19,20 +21,12 @@ HOSTILE = [
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.parametrize("namespaces", ["true", "false"])
-def test_a_short_soak(tmp_path: Path, namespaces: str) -> None:
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_a_short_soak(tmp_path: Path, local_ray: None, namespaces: bool) -> None:
     snippets = tmp_path / "snippets.jsonl"
     rows = [{"name": row["name"], "category": "soak", "code": row["code"], "expectation": {"status": row["status"]}} for row in HOSTILE]
     snippets.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = {"num_executors": 2, "scratch_dir": tmp_path, "namespaces": namespaces}
-    command = [
-        sys.executable, "-m", "jobs.benchmark", "soak", "--config", "jobs/presets/test.toml", "--sessions", "50", "--kill-every", "3",
-        "--snippets", str(snippets), "--set", "ray.dashboard=false",
-        *(item for name, value in settings.items() for item in ("--set", f"executor.{name}={value}")),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    result = json.loads(done.stdout.strip().splitlines()[-1])
-    assert result == {"benchmark": "soak", "sessions": 50, "wrong": 0, "left": 0}
-    assert "executors killed" in done.stdout
+    config = ExecutorConfig(num_executors=2, scratch_dir=str(tmp_path), namespaces=namespaces)
+    tally = soak_benchmark(config, read_cases(snippets), num_sessions=60, kill_every_s=2.0, seed=0)
+    assert (tally.sessions, tally.wrong, tally.left) == (60, [], [])
+    assert tally.executors_killed + tally.fork_servers_killed > 0
