@@ -1,4 +1,4 @@
-"""vLLM in-process with the policy that ships, and the HTTP engine with servers that misbehave (vLLM's own: test_vllm_server.py)."""
+"""vLLM in-process with the policy that ships, and the HTTP engine with servers that misbehave (vLLM's own: vllm_server/)."""
 
 from __future__ import annotations
 

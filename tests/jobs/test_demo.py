@@ -43,7 +43,7 @@ def head_node(folder: Path) -> Iterator[Mapping[str, str]]:
         }
     )
     command = [
-        RAY, "start", "--head", "--block", "--num-cpus", "8", "--node-ip-address", "127.0.0.1", "--port", port,
+        RAY, "start", "--head", "--block", "--num-cpus", "6", "--node-ip-address", "127.0.0.1", "--port", port,
         "--dashboard-host", "127.0.0.1", "--dashboard-port", dashboard, "--ray-client-server-port", client,
         "--dashboard-agent-listen-port", agent, "--disable-usage-stats", "--temp-dir", "/tmp/genprm-ray",
     ]  # fmt: skip

@@ -83,20 +83,15 @@ def all_stages(config: Config, run: Folder) -> list[Stage]:
 KINDS = ("rollouts", "solutions", "estimates", "rationales", "labels", "conversations", "evaluate", "search")
 
 
-def loop(folder: Path, victims: dict[str, Sequence[str]]) -> tuple[Folder, dict[str, list[str]]]:
-    """All but training, a kind of stage at a time; in each kind of ``victims`` one worker of each title is killed after the first part."""
+def loop(folder: Path, kinds: Sequence[str], victims: dict[str, Sequence[str]]) -> tuple[Folder, dict[str, list[str]]]:
+    """These kinds of stages, one after the other; in each kind of ``victims`` one worker of each title is killed after the first part."""
     run = Run.untracked(Folder(str(folder / "run")))
     run.folder.create()
-    config = configuration(folder, run.folder)
-    stages = all_stages(config, run.folder)
+    stages = all_stages(configuration(folder, run.folder), run.folder)
     kills: dict[str, list[str]] = {}
-
-    for kind in KINDS:
+    for kind in kinds:
         (stage,) = (stage.name for stage in stages if stage.name.partition("/")[0] == kind and stage.name != "estimates/thrifty")
-        if kind not in victims:
-            run_stages(stages, run, [stage])
-            continue
-        with killing(victims[kind], lambda stage=stage: bool(parts.part_names(run.folder, stage))) as kills[kind]:  # type: ignore[misc]
+        with killing(victims.get(kind, ()), lambda stage=stage: bool(parts.part_names(run.folder, stage))) as kills[kind]:  # type: ignore[misc]
             run_stages(stages, run, [stage])
     return run.folder, kills
 

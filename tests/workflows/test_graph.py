@@ -100,16 +100,7 @@ def test_what_a_change_costs(calm: Folder, tmp_path: Path, changes: list[str], d
     assert engine_calls(tmp_path, changes, ["conversations/rpe"]) == calls
 
 
-def test_rationales_do_not_depend_on_labels_nor_estimates(calm: Folder, tmp_path: Path) -> None:
-    run = copy_of(calm, tmp_path)
-    for kind in ("estimates", "labels", "conversations", "rationales"):
-        shutil.rmtree(Path(run.uri) / kind)
-    run_variant(tmp_path, ["estimates.paper.hard=2", "labels.rpe.epsilon=0.5"], ["rationales"])
-    assert rows(run, "rationales") == rows(calm, "rationales")
-    assert not parts.is_finished(run, "estimates/paper")
-
-
-def test_estimates_and_rationales_run_side_by_side_where_there_is_room(
+def test_rationales_do_not_depend_on_estimates_and_run_beside_them_where_there_is_room(
     calm: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = copy_of(calm, tmp_path)
@@ -124,11 +115,11 @@ def test_estimates_and_rationales_run_side_by_side_where_there_is_room(
         return summary
 
     monkeypatch.setattr(graph, "run_stage", watched)
-    run_variant(tmp_path, [], ["conversations/rpe"])
+    run_variant(tmp_path, ["estimates.paper.hard=2", "labels.rpe.epsilon=0.5"], ["conversations/rpe"])
+    assert rows(run, "rationales") == rows(calm, "rationales")
     both = [spans["estimates/paper"], spans["rationales"]]
     assert max(began for began, _ in both) < min(ended for _, ended in both)
     assert spans["conversations/rpe"][0] > max(ended for _, ended in [*both, spans["labels/rpe"]])
-    assert rows(run, "conversations/rpe") == rows(calm, "conversations/rpe")
 
 
 def test_a_prior_is_learned_only_where_a_rule_reads_it(calm: Folder, tmp_path: Path) -> None:

@@ -66,11 +66,11 @@ def test_labelled_solutions_become_conversations_without_estimates(tmp_path: Pat
 
 def test_mr_ben_becomes_conversations(tmp_path: Path, local_ray: None) -> None:
     data = shared("step_solutions/mr_ben_math.jsonl")
-    run = synthesized(tmp_path, [f"solutions.path={data}", "solutions.limit=24", GIVEN], ["conversations/human"])
+    run = synthesized(tmp_path, [f"solutions.path={data}", "solutions.limit=12", GIVEN], ["conversations/human"])
     labelled = {row["id"]: row for row in rows(run, "labels/human")}
-    assert len(labelled) == 24
+    assert len(labelled) == 12
     right = {name for name, row in labelled.items() if row["first_error"] == -1}
-    assert 0 < len(right) < 24
+    assert 0 < len(right) < 12
     kept = {row["id"] for row in rows(run, "conversations/human")}
     rejected = {row["id"]: row["reason"] for row in parts.read_rejects(run, "conversations/human")}
     assert kept | set(rejected) == set(labelled)

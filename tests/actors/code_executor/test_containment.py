@@ -29,7 +29,7 @@ def test_the_hostile_snippets_are_contained() -> None:
     assert len(cases) == 154
     may_time_out = [case for case in cases if CodeStatus.TIMEOUT in case.statuses]
     assert len(may_time_out) > 20
-    assert escaped(may_time_out, namespaces=True, timeout_s=0.5) == {}
+    assert escaped(may_time_out, namespaces=True, timeout_s=0.3) == {}
     assert escaped([case for case in cases if case not in may_time_out], namespaces=True) == {}
 
 
