@@ -6,7 +6,6 @@ import contextlib
 import json
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -36,6 +35,10 @@ def kill_worker() -> bool:
     return False
 
 
+def finished_parts(run: Folder) -> set[str]:
+    return {part for stage in ("rollouts", "estimates/paper") for part in parts.part_names(run, stage)}
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
@@ -56,17 +59,21 @@ def test_killed_and_interrupted_at_random_it_ends_with_the_same_counts(tmp_path:
     victims = ["driver", "ctrl-c", "worker", "worker"]
     chance.shuffle(victims)
     driver: psutil.Popen | None = None
-    errors = tmp_path / "errors"
+    output = tmp_path / "output"
     finished: set[str] = set()
     for victim in [*victims, None]:
         if driver is None:
-            with errors.open("w") as log:
-                driver = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log)
+            with output.open("w") as log:
+                driver = psutil.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+            while "ray: cluster" not in output.read_text():  # workers of the killed one may still finish something
+                assert driver.poll() is None, output.read_text()
+                time.sleep(0.02)
+            finished = finished_parts(rough)
         before = len(finished)
         while victim is not None and len(finished) == before:  # something new is finished since the last death
             assert driver.poll() is None
             time.sleep(0.02)
-            finished = {part for stage in ("rollouts", "estimates/paper") for part in parts.part_names(rough, stage)}
+            finished = finished_parts(rough)
         if victim is not None:
             time.sleep(chance.uniform(0, 0.3))
         if victim == "worker":
@@ -78,8 +85,8 @@ def test_killed_and_interrupted_at_random_it_ends_with_the_same_counts(tmp_path:
         elif victim == "ctrl-c":
             driver.send_signal(signal.SIGINT)
         status = driver.wait(timeout=200)
-        assert status == {"driver": -signal.SIGKILL, "ctrl-c": 130, None: 0}[victim], errors.read_text()
-        assert ("the same command resumes from here" in errors.read_text()) == (victim == "ctrl-c")
+        assert status == {"driver": -signal.SIGKILL, "ctrl-c": 130, None: 0}[victim], output.read_text()
+        assert ("the same command resumes from here" in output.read_text()) == (victim == "ctrl-c")
         driver = None
 
     for stage in ("rollouts", "solutions", "estimates/paper", "labels/rpe"):
