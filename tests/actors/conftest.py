@@ -1,4 +1,4 @@
-"""vLLM's own server, which takes half a minute to start: tests go on meanwhile."""
+"""vLLM's own server, which takes half a minute to start while other tests run."""
 
 from __future__ import annotations
 
