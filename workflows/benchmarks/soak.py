@@ -106,7 +106,10 @@ async def soak(handles: Handles, cases: Sequence[Case], num_sessions: int, kill_
 
     async def kill() -> None:
         while not done.is_set():
+            finished = tally.sessions
             await asyncio.sleep(kill_every_s * (0.5 + rng.random()))
+            if tally.sessions == finished:  # where executors start slowly none would ever serve anything
+                continue
             try:
                 state: ExecutorState = await rng.choice(handles.executors).state.remote()
             except ray.exceptions.RayActorError:
