@@ -10,13 +10,13 @@ import enum
 from dataclasses import dataclass, field, replace
 
 from actors.code_executor import CodeRefused, CodeRunner, CodeStatus
-from actors.engine import Engine, Finish, Request, Sampling, Turn
+from actors.engine import ContextOverflow, Engine, Finish, Request, Sampling, Turn
 from genprm import rationale
 from genprm.records import Segment, SegmentKind
 
 
 class Ending(enum.StrEnum):
-    """How writing ended: at a wanted string, by the model's own end of turn, or for lack of tokens or code rounds."""
+    """How writing ended: at a wanted string, by the model's own end of turn, or for lack of tokens (the context's too) or code rounds."""
 
     WANTED = "wanted"
     END_OF_TURN = "end_of_turn"
@@ -85,7 +85,10 @@ async def write_with_code(
             seed=seed + call,
             stop=(rationale.FENCE_END, *until),
         )
-        completion = (await engine.generate(request))[0]
+        try:
+            completion = (await engine.generate(request))[0]
+        except ContextOverflow:
+            return Ending.OUT_OF_TOKENS
         call += 1
         turn.running += completion.text
         turn.num_tokens += completion.num_tokens

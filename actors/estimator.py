@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from actors.engine import Engine, Request, Sampling
+from actors.engine import ContextOverflow, Engine, Request, Sampling
 from actors.engine.base import derive_seed
 from actors.grading.grader import Grader
 from actors.policy import pose
@@ -98,7 +98,10 @@ class EngineCompleter:
             seed=derive_seed(self._run_seed, row_id, f"state {state}" if state else "start", index),
             n=number,
         )
-        completions = await self._engine.generate(request)
+        try:
+            completions = await self._engine.generate(request)
+        except ContextOverflow:  # a prefix after which nothing fits: its completions are cut off before they begin
+            return Counts(truncated=number), 0
         assert solution.answer is not None
         grades = await self._grader.grade_all(completions, solution.answer)
         counts = Counts.of_outcomes([grade.outcome for grade in grades])

@@ -7,7 +7,10 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
+
+from actors.storage import Folder, is_remote, local_copy
+from genprm.errors import UserError
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DECIDES = re.compile(
@@ -21,11 +24,23 @@ _HUB_TIMEOUT_S = 10.0
 
 def local_model(model: str) -> str:
     """A model's path if it is one, seen from the working directory or from the repository's root (workers do not share the driver's
-    working directory); else its hub name, without ``@revision``."""
+    working directory); of one in an object store the path of this machine's copy; else its hub name, without ``@revision``."""
+    if is_remote(model):
+        return str(local_copy(model))
+    model = model.removeprefix("file://")
     if Path(model).is_dir():
         return model
     shipped = _ROOT / model
     return str(shipped) if shipped.is_dir() else hub_name(model)[0]
+
+
+def model_folder(model: str) -> Folder | None:
+    """Where a model's files are; None for one of the hub, or where there is none."""
+    if is_remote(model):
+        folder = Folder(model)
+        return folder if folder.exists("config.json") else None
+    path = Path(local_model(model))
+    return Folder(str(path)) if path.is_dir() else None
 
 
 def hub_name(model: str) -> tuple[str, str | None]:
@@ -43,28 +58,30 @@ def model_identity(model: str) -> dict[str, Any]:
 
     The revision is None where neither the hub nor its local cache can tell. ValueError for a path where nothing is.
     """
-    folder = Path(local_model(model))
-    if folder.is_dir():
+    folder = model_folder(model)
+    if folder is not None:
         return {"contents": contents_fingerprint(folder)}
     if not is_hub_name(model):
-        raise ValueError("no model is there; train it first (python -m jobs.train with the same --run-dir), or name another")
+        raise UserError("no model is there; train it first (python -m jobs.train with the same --run-dir), or name another")
     name, revision = hub_name(model)
     return {"name": name, "revision": hub_revision(name, revision)}
 
 
-def contents_fingerprint(folder: Path) -> str:
+def contents_fingerprint(folder: Folder) -> str:
     """Changes when a file does that decides what the model writes. Of files above 16 MiB, 64 samples of 256 KiB are read, spread
     evenly from the first byte to the last, and the size."""
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if _DECIDES.fullmatch(file.name) and file.is_file():
-            digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-            with file.open("rb") as stream:
-                _update(digest, stream, file.stat().st_size)
+    for name in folder.names():
+        if _DECIDES.fullmatch(name):
+            with folder.open(name) as stream:
+                size = stream.seek(0, os.SEEK_END)
+                digest.update(f"{name} {size}\n".encode())
+                stream.seek(0)
+                _update(digest, stream, size)
     return digest.hexdigest()[:32]
 
 
-def _update(digest: Any, stream: BinaryIO, size: int) -> None:
+def _update(digest: Any, stream: IO[bytes], size: int) -> None:
     if size <= _SAMPLES * _SAMPLE_BYTES:
         digest.update(stream.read())
         return

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from actors.code_executor import CodeRunner
 from actors.code_turns import CodeTurn, Ending, write_with_code
-from actors.engine import Engine, Request, Sampling, Turn
+from actors.engine import ContextOverflow, Engine, Request, Sampling, Turn
 from actors.engine.base import derive_seed
 from genprm import rationale
 from genprm.consensus import majority_index
@@ -83,7 +83,10 @@ class Rationalizer:
             return turn, CritiqueOutcome.OUT_OF_ROUNDS, ()
         turn.segments = [*turn.finished_segments(), Segment(kind=SegmentKind.TEXT, text=rationale.FINAL_INDEX_BRIDGE)]
         turn.running = ""
-        votes = await self._votes(row_id, turns, turn, len(steps))
+        try:
+            votes = await self._votes(row_id, turns, turn, len(steps))
+        except ContextOverflow:
+            return turn, CritiqueOutcome.OUT_OF_TOKENS, ()
         return turn, CritiqueOutcome.READ, votes
 
     async def _votes(self, row_id: str, turns: tuple[Turn, ...], turn: CodeTurn, num_steps: int) -> tuple[int | None, ...]:

@@ -62,11 +62,19 @@ class EngineHost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Engines:
+    """``number`` engines of one role."""
+
+    config: EngineConfig
+    number: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Services:
     """What a stage's workers need beside themselves: code executors, and engines by role."""
 
     executors: ExecutorConfig | None = None
-    engines: Mapping[str, EngineConfig] = field(default_factory=dict)
+    engines: Mapping[str, Engines] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -78,7 +86,7 @@ class Handles:
     """The running actors of ``Services``."""
 
     executors: tuple[Any, ...] = ()
-    engines: Mapping[str, Any] = field(default_factory=dict)
+    engines: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -100,41 +108,52 @@ def start(services: Services) -> Handles:
     executors: list[Any] = []
     if services.executors is not None:
         config = services.executors
-        remote_executor = ray.remote(CodeExecutor).options(num_cpus=config.num_cpus, resources=config.resources, **always)
+        spread = {"scheduling_strategy": "SPREAD", **always}
+        remote_executor = ray.remote(CodeExecutor).options(num_cpus=config.num_cpus, resources=config.resources, **spread)
         executors = [remote_executor.remote(services.executors) for _ in range(services.executors.num_executors)]
     engines = {
-        role: ray.remote(EngineHost).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus, **always).remote(config)
-        for role, config in services.engines.items()
+        role: [_host(engines.config).options(**always).remote(engines.config) for _ in range(engines.number)]
+        for role, engines in services.engines.items()
     }
     handles = Handles(executors=tuple(executors), engines=engines)
     try:
-        ray.get([engine.__ray_ready__.remote() for engine in engines.values()] + [executor.start.remote() for executor in executors])
+        hosts = [host for of_role in engines.values() for host in of_role]
+        ray.get([host.__ray_ready__.remote() for host in hosts] + [executor.start.remote() for executor in executors])
     except BaseException:
         stop(handles)
         raise
     return handles
 
 
+def _host(config: EngineConfig) -> Any:
+    return ray.remote(EngineHost).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
+
+
 def stop(handles: Handles) -> None:
     """End the actors; executors first end their sessions and remove their folders, which Ray would not leave their children time for."""
     with contextlib.suppress(RayError):  # one that is dead, or takes too long, is killed below
         ray.get([executor.shutdown.remote() for executor in handles.executors], timeout=SHUTDOWN_TIMEOUT_S)
-    for handle in (*handles.executors, *handles.engines.values()):
+    for handle in (*handles.executors, *(host for hosts in handles.engines.values() for host in hosts)):
         ray.kill(handle)
 
 
 class RemoteEngine:
-    """An engine in another actor."""
+    """Engines in other actors; a request goes to the one that has the fewest of this caller's."""
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    def __init__(self, hosts: Sequence[Any]) -> None:
+        self._hosts = list(hosts)
+        self._in_flight = [0] * len(self._hosts)
 
     async def generate(self, request: Request) -> list[Completion]:
+        number = min(range(len(self._hosts)), key=lambda index: self._in_flight[index])
+        self._in_flight[number] += request.n
         try:
-            completions: list[Completion] = await self._handle.generate.remote(request)
+            completions: list[Completion] = await self._hosts[number].generate.remote(request)
         except RayActorError as error:
-            await until_alive(self._handle)
+            await until_alive(self._hosts[number])
             raise ActorLost(f"an engine died: {error}") from error
+        finally:
+            self._in_flight[number] -= request.n
         return completions
 
     def count_tokens(self, text: str) -> int | None:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from actors.code_executor import CodeResult, CodeRunner, CodeStatus
 from actors.code_turns import CodeTurn, Ending, write_with_code
-from actors.engine import Completion, Engine, Request, Sampling, Turn
+from actors.engine import Completion, ContextOverflow, Engine, Request, Sampling, Turn
 from actors.engine.base import derive_seed
 from actors.together import together
 from genprm import rationale
@@ -84,13 +84,14 @@ class Verifier:
         """Rewards of every step; with ``stop_at_first_error`` only as far as the predictions need.
 
         The mean and vote 0 are followed each to its own first wrong step, so ``first_vote_prediction`` is what judging
-        with one sample would have said.
+        with one sample would have said. Where the context ends before the steps do, the judgements so far are given.
         """
         strands = [_Strand(index=index, turns=[Turn(role="system", content=rationale.SYSTEM)]) for index in range(self._config.num_votes)]
         votes_S: list[tuple[Vote, ...]] = []
         rewards_S: list[float | None] = []
         first_rewards_S: list[float | None] = []
         tokens = code_blocks = 0
+        overflows = False
         try:
             for step, user in enumerate(rationale.user_turns(solution.problem, solution.steps)):
                 mean_open = not stop_at_first_error or _is_open(rewards_S)
@@ -99,7 +100,11 @@ class Verifier:
                     break
                 for strand in strands:
                     strand.turns.append(Turn(role="user", content=user))
-                results = await self._votes(solution.id, step, strands if mean_open else strands[:1])
+                try:
+                    results = await self._votes(solution.id, step, strands if mean_open else strands[:1])
+                except ContextOverflow:  # what is judged so far stays
+                    overflows = True
+                    break
                 tokens += sum(turn.num_tokens for _, turn in results)
                 code_blocks += sum(turn.num_code_blocks for _, turn in results)
                 if mean_open:
@@ -117,8 +122,8 @@ class Verifier:
             label=solution.label,
             votes_S=tuple(votes_S),
             rewards_S=tuple(rewards_S),
-            prediction=first_wrong_step(rewards_S),
-            first_vote_prediction=first_wrong_step(first_rewards_S),
+            prediction=_prediction(rewards_S, overflows),
+            first_vote_prediction=_prediction(first_rewards_S, overflows),
             num_unreadable=sum(vote.reward is None for votes in votes_S for vote in votes),
             num_code_blocks=code_blocks,
             num_tokens=tokens,
@@ -252,6 +257,12 @@ def reward_of(verdict: Completion) -> float | None:
         if verdict_word(likeliest) is not None:
             return verdict_reward(alternatives)
     return None
+
+
+def _prediction(rewards_S: Sequence[float | None], overflows: bool) -> int | None:
+    """The first wrong step; None where none is wrong of those judged, and the rest had no room in the context."""
+    wrong = first_wrong_step(rewards_S)
+    return None if overflows and wrong == -1 else wrong
 
 
 def _is_open(rewards_S: Sequence[float | None]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from genprm.errors import UserError
 from genprm.section import Section
 
 QUIET = {"PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}
@@ -54,7 +55,7 @@ def connect(config: RayConfig) -> list[str]:
                 configure_logging=True,
             )
     except ConnectionError as error:
-        raise ValueError(f"ray.address = {address!r}: can't be reached ({error}); is the cluster up, and RAY_AUTH_MODE set?") from error
+        raise UserError(f"ray.address = {address!r}: can't be reached ({error}); is the cluster up, and RAY_AUTH_MODE set?") from error
     where = client.dashboard_url
     lines = [f"ray: {'cluster ' + address if address else 'local'}" + (f", dashboard at http://{where}" if where else "")]
     if where and not address and os.environ.get("RAY_AUTH_MODE") == "token":

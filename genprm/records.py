@@ -447,7 +447,8 @@ class JudgedSolution(Record):
     """A verifier's judgement. ``votes_S[t].votes`` are the votes on step t; steps after an early stop have none.
 
     ``rewards_S[t]`` is the mean over the readable votes, None without one. ``prediction`` is the first step judged wrong
-    (-1: none; None: a step had no readable vote before any was judged wrong). ``first_vote_prediction`` is the same for
+    (-1: none; None: a step had no readable vote, or no room in the context, before any was judged wrong). ``first_vote_prediction`` is
+    the same for
     vote 0 alone, which is judging with one sample.
     """
 

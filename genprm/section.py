@@ -18,6 +18,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from genprm.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -61,7 +63,7 @@ class Section(BaseModel):
                     value = by.of(value)
                 except ValueError as error:
                     message = str(error)
-                    raise ValueError(message if message.startswith(f"{name} = ") else f"{name} = {value!r}: {message}") from error
+                    raise UserError(message if message.startswith(f"{name} = ") else f"{name} = {value!r}: {message}") from error
             found[name] = _plain(value)
         return found
 

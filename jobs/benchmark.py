@@ -57,8 +57,8 @@ def rationales(config: Config, arguments: Namespace) -> Mapping[str, object]:
 
 
 def votes(_: None, arguments: Namespace) -> Mapping[str, object]:
+    from actors.storage import Folder
     from workflows.benchmarks.votes import votes_benchmark
-    from workflows.stage.folder import Folder
 
     return votes_benchmark(Folder(arguments.run), arguments.stage, arguments.votes_at_a_time)
 
@@ -222,8 +222,8 @@ def main() -> int:
         print(f"would measure {benchmark.what.format(**vars(arguments))}")
         return 0
 
+    from actors.storage import Folder
     from jobs.config import load
-    from workflows.stage.folder import Folder
 
     status = 0
     try:

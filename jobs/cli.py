@@ -6,17 +6,21 @@ import argparse
 import contextlib
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genprm.errors import UserError
+
 if TYPE_CHECKING:
+    from actors.storage import Folder
+    from genprm.errors import UserError
     from workflows.config import Config
-    from workflows.stage.folder import Folder
-    from workflows.stage.parts import StageSummary
     from workflows.stage.run import Run
     from workflows.stage.stage import Stage
+    from workflows.stage.summary import StageSummary
 
 PRESETS = Path(__file__).with_name("presets")
 
@@ -62,6 +66,13 @@ def add_stages(arguments: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="read a stage from another run's directory instead of making it; repeatable",
     )
     arguments.add_argument(
+        "--retry",
+        action="append",
+        default=[],
+        metavar="STAGE[:REASON]",
+        help="process rejected rows of a stage again, those whose reason begins so, and then what depends on them; repeatable",
+    )
+    arguments.add_argument(
         "--allow-other-versions", action="store_true", help="resume a stage though libraries that decide its results have other versions"
     )
     shown = arguments.add_mutually_exclusive_group()
@@ -96,15 +107,17 @@ def changes(arguments: argparse.Namespace) -> list[str]:
     for reference in getattr(arguments, "reuse", []):
         run, colon, stage = reference.rpartition(":")
         if not colon or not stage or stage.startswith("//"):
-            raise ValueError(f"--from {reference!r}: write it as RUN:STAGE, the directory of a run and the name of a stage")
+            raise UserError(f"--from {reference!r}: write it as RUN:STAGE, the directory of a run and the name of a stage")
         found.append(f"reuse.{stage}={json.dumps(run)}")  # a JSON text is a TOML text
     return found
 
 
 def main(job: Job, arguments: argparse.Namespace) -> int:
-    """Load the configuration, connect, run; returns the exit status: 2 for a user's mistake, 1 for a failure, 130 on Ctrl-C."""
+    """Load the configuration, connect, run; returns the exit status: 2 for a user's mistake, 1 for a failure, 130 on Ctrl-C, 143 on
+    SIGTERM. An error that was not made for users keeps its traceback."""
+    from actors.storage import Folder
+    from genprm.errors import UserError
     from jobs.config import load, resolved
-    from workflows.stage.folder import Folder
 
     folder = Folder(run_folder(arguments))
     try:
@@ -115,21 +128,29 @@ def main(job: Job, arguments: argparse.Namespace) -> int:
             print(f"would run, in {folder.uri}: {' -> '.join(_needed_names(config, folder, stages, wanted))}")
             return 0
         folder.create()
-    except ValueError as error:
+    except UserError as error:
         return mistake(error)
+    from cluster import interrupts
+    from workflows.stage.errors import StageFailed
+
     with contextlib.ExitStack() as held:
         try:
             return _run(job, config, folder, arguments, held)
-        except ValueError as error:
+        except UserError as error:
             held.close()
             return mistake(error)
         except KeyboardInterrupt:
             held.close()
             print("interrupted; the same command resumes from here", file=sys.stderr)
-            return 130
-        except (RuntimeError, OSError) as error:
+            return interrupts.exit_status()
+        except StageFailed as error:
+            traceback.print_exc()  # into the log, with what led to it
             held.close()
             print(f"error: {error}", file=sys.stderr)
+            return 1
+        except Exception:
+            held.close()
+            traceback.print_exc()
             return 1
 
 
@@ -150,9 +171,12 @@ def _run(job: Job, config: Config, folder: Folder, arguments: argparse.Namespace
     if any(read.startswith(TOP_UP) for stage in stages for read in stage.reads):
         reuse |= top_ups(config)
     from workflows.stage.graph import check, needed, run_stages
+    from workflows.stage.retry import retry, stage_and_reason
 
     quiet = Run.untracked(folder, reuse=reuse, other_versions=arguments.allow_other_versions)
+    retries = [stage_and_reason(reference, stages) for reference in arguments.retry]
     check(needed(stages, wanted, quiet), quiet)
+    retried = [retry(stages, stage, reason, quiet) for stage, reason in retries]
 
     mode: Mode = arguments.mode or ("live" if sys.stdout.isatty() else "lines")
     output, errors, log = held.enter_context(captured(folder, job.name))
@@ -163,7 +187,7 @@ def _run(job: Job, config: Config, folder: Folder, arguments: argparse.Namespace
 
     interrupts.watch()
     terminal.say(f"{job.name}: {folder.uri}, log {Path(log).relative_to(folder.uri) if folder.is_local else log}", run=folder.uri, log=log)
-    for line in connect(config.ray):
+    for line in [*retried, *connect(config.ray)]:
         terminal.say(line)
     held.callback(disconnect)
     tracker = Tracker(config.tracking, job=job.name, run=folder, resolved=config.model_dump(mode="json"), warn=terminal.warn)
@@ -194,6 +218,6 @@ def _needed_names(config: Config, folder: Folder, stages: Sequence[Stage], wante
     return [stage.name for stage in stages if stage.name in found]
 
 
-def mistake(error: ValueError) -> int:
+def mistake(error: UserError) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 2

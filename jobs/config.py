@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from actors.engine.config import VllmEngineConfig
+from actors.storage import Folder
+from genprm.errors import UserError
 from genprm.section import Section
 from workflows.config import SHARED, Config, assemble, laid_over
 from workflows.models import check_model
-from workflows.stage.folder import Folder
 from workflows.stage.links import source
 
 UNION_TAGS = ("vllm", "http", "scripted", "paper", "thrifty")
@@ -31,7 +32,7 @@ def load(path: str, changes: Sequence[str], run: Folder) -> Config:
     try:
         config = checked(Config, tree)
     except ValueError as error:
-        raise ValueError(_as_written(str(error), raw)) from error
+        raise UserError(_as_written(str(error), raw)) from error
     engines = {f"engines.{role}": getattr(config.engines, role) for role in type(config.engines).model_fields}
     engines |= {f"verifiers.{name}.engine": verifier.engine for name, verifier in config.verifiers.items()}
     for setting, engine in engines.items():
@@ -87,7 +88,7 @@ def read_tree(path: str, changes: Sequence[str]) -> dict[str, Any]:
     while "extends" in tree:
         file = file.parent / str(tree.pop("extends"))
         if file.resolve() in seen:
-            raise ValueError(f"extends = {str(file)!r} in {path}: files extend one another in a circle")
+            raise UserError(f"extends = {str(file)!r} in {path}: files extend one another in a circle")
         seen.add(file.resolve())
         tree = laid_over(_read_toml(str(file)), tree)
     for change in changes:
@@ -99,11 +100,11 @@ def _read_toml(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text())
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise ValueError(f"--config = {path!r}: there is no such file; the presets are in jobs/presets") from error
+        raise UserError(f"--config = {path!r}: there is no such file; the presets are in jobs/presets") from error
     except OSError as error:
-        raise ValueError(f"--config = {path!r}: can't be read ({error}); change its permissions") from error
+        raise UserError(f"--config = {path!r}: can't be read ({error}); change its permissions") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config = {path!r}: not TOML: {error}") from error
+        raise UserError(f"--config = {path!r}: not TOML: {error}") from error
 
 
 AnySection = TypeVar("AnySection", bound=Section)
@@ -114,14 +115,14 @@ def checked(section: type[AnySection], tree: Mapping[str, Any]) -> AnySection:
     try:
         return section.model_validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
-        raise ValueError(_explain(error)) from error
+        raise UserError(_explain(error)) from error
 
 
 def _apply(tree: dict[str, Any], change: str) -> None:
     name, separator, text = change.partition("=")
     keys = name.strip().split(".")
     if not separator or not all(keys):
-        raise ValueError(f"--set {change!r}: write it as section.key=value")
+        raise UserError(f"--set {change!r}: write it as section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -130,7 +131,7 @@ def _apply(tree: dict[str, Any], change: str) -> None:
     for key in keys[:-1]:
         child = node.setdefault(key, {})
         if not isinstance(child, dict):
-            raise ValueError(f"--set {change!r}: {key!r} is a setting, not a section")
+            raise UserError(f"--set {change!r}: {key!r} is a setting, not a section")
         node = child
     node[keys[-1]] = value
 

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from genprm.errors import UserError
 from jobs import cli
 
 if TYPE_CHECKING:
+    from actors.storage import Folder
     from workflows.config import Config
-    from workflows.stage.folder import Folder
-    from workflows.stage.parts import StageSummary
     from workflows.stage.run import Run
     from workflows.stage.stage import Stage
+    from workflows.stage.summary import StageSummary
 
 
 def plan(config: Config, folder: Folder, _: argparse.Namespace) -> tuple[Sequence[Stage], Sequence[str] | None]:
@@ -32,8 +33,8 @@ def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
 def main() -> int:
     arguments = cli.parse(cli.add_stages(cli.parser("demo", "The whole loop: synthesis, training, evaluation, search, report.")))
     if not arguments.dry_run:
+        from actors.storage import Folder
         from jobs.config import load
-        from workflows.stage.folder import Folder
 
         folder = Folder(cli.run_folder(arguments))
         if folder.exists("results.json"):
@@ -42,7 +43,7 @@ def main() -> int:
             try:
                 config = load(arguments.config, cli.changes(arguments), folder)
                 show(config, folder)
-            except ValueError as error:
+            except UserError as error:
                 return cli.mistake(error)
             return 0
     return cli.main(cli.Job(name="demo", plan=plan, report=report), arguments)

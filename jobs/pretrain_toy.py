@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from genprm.errors import UserError
 from jobs import cli
 
 HOME = "genprm/toy"
@@ -34,7 +35,7 @@ def main() -> int:
         from workflows.demo.toy_models import make
 
         make(config, output)
-    except ValueError as error:
+    except UserError as error:
         return cli.mistake(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

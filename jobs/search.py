@@ -7,21 +7,22 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from genprm.errors import UserError
 from jobs import cli
 
 if TYPE_CHECKING:
+    from actors.storage import Folder
     from workflows.config import Config
-    from workflows.stage.folder import Folder
-    from workflows.stage.parts import StageSummary
     from workflows.stage.run import Run
     from workflows.stage.stage import Stage
+    from workflows.stage.summary import StageSummary
 
 
 def plan(config: Config, folder: Folder, _: argparse.Namespace) -> tuple[Sequence[Stage], Sequence[str] | None]:
     from workflows import search
 
     if not config.search_problems:
-        raise ValueError("search_problems: there is no table [search_problems.NAME] in the configuration; give one with a path")
+        raise UserError("search_problems: there is no table [search_problems.NAME] in the configuration; give one with a path")
     return search.stages(config, folder), None
 
 

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from genprm.errors import UserError
 from jobs import cli
 
 if TYPE_CHECKING:
+    from actors.storage import Folder
     from workflows.config import Config
-    from workflows.stage.folder import Folder
-    from workflows.stage.parts import StageSummary
     from workflows.stage.run import Run
     from workflows.stage.stage import Stage
+    from workflows.stage.summary import StageSummary
 
 KINDS = ("problems", "rollouts", "solutions", "estimates", "prior", "labels", "rationales", "conversations")
 
@@ -26,7 +27,7 @@ def plan(config: Config, folder: Folder, arguments: argparse.Namespace) -> tuple
     until = arguments.until
     wanted = [stage.name for stage in stages if stage.name == until or stage.name.partition("/")[0] == until]
     if not wanted:
-        raise ValueError(f"--until {until!r}: this configuration has no such stage; it has {', '.join(stage.name for stage in stages)}")
+        raise UserError(f"--until {until!r}: this configuration has no such stage; it has {', '.join(stage.name for stage in stages)}")
     return stages, wanted
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from jobs import cli
 
 if TYPE_CHECKING:
+    from actors.storage import Folder
     from workflows.config import Config
-    from workflows.stage.folder import Folder
-    from workflows.stage.parts import StageSummary
     from workflows.stage.run import Run
     from workflows.stage.stage import Stage
+    from workflows.stage.summary import StageSummary
 
 
 def plan(config: Config, _: Folder, __: argparse.Namespace) -> tuple[Sequence[Stage], Sequence[str] | None]:
@@ -29,7 +29,7 @@ def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
 
     show_stages(run, summaries)
     for name in config.models:
-        folder = str(export_folder(run.folder, name))
+        folder = export_folder(run.folder, name).uri
         run.terminal.result(f"model {name}: {folder}", model=name, folder=folder)
 
 

@@ -24,6 +24,7 @@ from workflows.inputs.critiques import CritiquesConfig
 from workflows.inputs.problems import ProblemsConfig
 from workflows.inputs.solutions import SolutionsConfig
 from workflows.sections import ConversationsConfig, Engines, EvaluateConfig, LabelsConfig, NamedVerifier, Pools, SearchConfig
+from workflows.stage.limits import FailureLimits
 from workflows.stage.tracking import TrackingConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]*$")]
@@ -49,6 +50,7 @@ class Config(Section):
     side_by_side: Placement[bool] = True
     engines: Engines
     pools: Placement[Pools] = Pools()
+    failures: Placement[FailureLimits] = FailureLimits()
     grading: GradingConfig = GradingConfig()
     executor: ExecutorConfig = ExecutorConfig()
     problems: ProblemsConfig = ProblemsConfig()

@@ -9,15 +9,15 @@ from typing import Any
 from actors.code_executor import ExecutorConfig
 from actors.engine import open_engine
 from actors.remote import Handles, Services
+from actors.storage import Folder
 from actors.verifier import Verifier
 from genprm.processbench import ProcessBenchScore, score
 from genprm.records import BenchmarkSolution, JudgedSolution
 from genprm.section import Section
 from workflows.config import Config
-from workflows.inputs.benchmarks import BenchmarkConfig, read_benchmark
+from workflows.inputs.benchmarks import BenchmarkConfig, iterate_benchmark
 from workflows.models import trained_in
 from workflows.sections import NamedVerifier
-from workflows.stage.folder import Folder
 from workflows.stage.parts import read_rejects, read_rows
 from workflows.stage.row_stage import RowStage
 from workflows.stage.run import Run
@@ -63,7 +63,7 @@ def benchmark(name: str, config: BenchmarkConfig) -> Stage:
         setting=f"benchmarks.{name}",
         writes=BenchmarkSolution,
         settings=config,
-        make_rows=lambda _: read_benchmark(config, f"benchmarks.{name}.path"),
+        make_rows=lambda _: iterate_benchmark(config, f"benchmarks.{name}.path"),
     )
 
 
@@ -81,6 +81,7 @@ def evaluation(config: Config, verifier: str, name: str, run: Folder) -> RowStag
         ),
         make_worker=EvaluateWorker,
         pool=config.pools.evaluate,
+        limits=config.failures,
         engine=chosen.engine,
         services=Services(executors=config.executor),
     )
@@ -106,21 +107,22 @@ def macro_average(scores: Sequence[dict[str, float]]) -> dict[str, float]:
 def scores(run: Folder, verifier: str, name: str) -> dict[str, float]:
     """F1 and accuracies in percent, for the mean of the votes and for one vote; rejected rows count as wrong."""
     stage = f"evaluate/{verifier}/{name}"
-    rows = [JudgedSolution.of(row) for row in read_rows(run, stage)]
-    labels = {row["id"]: int(row["label"]) for row in read_rows(run, f"benchmarks/{name}")}
+    columns = ["id", "prediction", "first_vote_prediction", "num_unreadable", "num_code_blocks"]
+    rows = read_rows(run, stage, columns)
+    labels = {row["id"]: int(row["label"]) for row in read_rows(run, f"benchmarks/{name}", ["id", "label"])}
     predictions: dict[str, int | None] = {row["id"]: None for row in read_rejects(run, stage)}
     first: dict[str, int | None] = dict(predictions)
     for row in rows:
-        predictions[row.id] = row.prediction
-        first[row.id] = row.first_vote_prediction
+        predictions[row["id"]] = row["prediction"]
+        first[row["id"]] = row["first_vote_prediction"]
     ids = sorted(labels)
     voted = score([predictions.get(key) for key in ids], [labels[key] for key in ids])
     single = score([first.get(key) for key in ids], [labels[key] for key in ids])
     return {
         **_percentages("votes", voted),
         **_percentages("one_vote", single),
-        "unreadable_votes": float(sum(row.num_unreadable for row in rows)),
-        "code_blocks": float(sum(row.num_code_blocks for row in rows)),
+        "unreadable_votes": float(sum(row["num_unreadable"] for row in rows)),
+        "code_blocks": float(sum(row["num_code_blocks"] for row in rows)),
     }
 
 

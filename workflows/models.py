@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from actors.engine.config import EngineConfig, VllmEngineConfig
-from actors.models import is_hub_name, local_model
-from workflows.stage.folder import Folder
+from actors.models import is_hub_name, model_folder
+from actors.storage import Folder
+from genprm.errors import UserError
 
 
 def trained_in(run: Folder, engine: EngineConfig) -> tuple[str, ...]:
@@ -24,5 +25,6 @@ def check_model(setting: str, model: str, run: Folder) -> None:
     if model.startswith(f"{run.uri}/"):
         return
     looks_local = model.startswith(("/", ".", "~")) or Path(model).exists() or not is_hub_name(model)
-    if looks_local and not (Path(local_model(model)) / "config.json").is_file():
-        raise ValueError(f"{setting} = {model!r}: no model is there (no config.json); give a model's folder or hub name")
+    folder = model_folder(model) if looks_local else None
+    if looks_local and (folder is None or not folder.exists("config.json")):
+        raise UserError(f"{setting} = {model!r}: no model is there (no config.json); give a model's folder or hub name")

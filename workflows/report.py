@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from workflows.stage.folder import Folder
-from workflows.stage.parts import StageSummary
+from actors.storage import Folder
 from workflows.stage.run import Run
+from workflows.stage.summary import StageSummary
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By verifier, benchmark or problem set, and score."""

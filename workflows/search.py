@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from actors.code_executor import ExecutorConfig
-from actors.engine import EngineConfig, EngineDied, EngineError, open_engine
+from actors.engine import EngineConfig, RequestRefused, open_engine
 from actors.grading.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, Sample
-from actors.remote import Handles, Services
+from actors.remote import Engines, Handles, Services
+from actors.storage import Folder
 from actors.verifier import Verifier
 from genprm.rationale import read_analysis
 from genprm.records import BenchmarkSolution, Candidate, JudgedSolution, Outcome, Problem, SearchResult
@@ -19,7 +20,6 @@ from genprm.section import Section
 from workflows.config import Config
 from workflows.models import trained_in
 from workflows.sections import NamedVerifier, SearchConfig
-from workflows.stage.folder import Folder
 from workflows.stage.parts import read_rejects, read_rows
 from workflows.stage.row_stage import RowStage
 from workflows.stage.run import Run
@@ -70,7 +70,7 @@ class SearchWorker:
             Candidate(
                 answer=sample.grade.answer,
                 outcome=sample.grade.outcome,
-                score=solution_score(judgement.rewards_S, self._config.aggregate) if judgement else None,
+                score=solution_score(judgement.rewards_S, self._config.aggregate) if _is_whole(judgement, sample) else None,
             )
             for sample, judgement in zip(samples, judged, strict=True)
         ]
@@ -97,9 +97,7 @@ class SearchWorker:
         solution = BenchmarkSolution(id=f"{problem.id}/c{index}", problem=problem.text, steps=sample.steps, label=-1)
         try:
             return await self._scorer.judge(solution, stop_at_first_error=False)
-        except EngineDied:
-            raise
-        except EngineError:  # too long for the verifier, say: a candidate without a score, not a problem less
+        except RequestRefused:  # too long for the verifier, say: a candidate without a score, not a problem less
             return None
 
     async def _critic_turns(self, problem: Problem, sample: Sample) -> tuple[list[Outcome], list[int | None], list[str], int]:
@@ -122,14 +120,17 @@ class SearchWorker:
                         tokens += sample.num_tokens
                     else:
                         settled = True
-                except EngineDied:
-                    raise
-                except EngineError:  # nothing to hand back, or no room for it: the solution stays as it is
+                except RequestRefused:  # nothing to hand back, or no room for it: the solution stays as it is
                     wrong, settled = None, True
             judged_steps.append(wrong)
             outcomes.append(sample.grade.outcome)
             texts.append(sample.text)
         return outcomes, judged_steps, texts, tokens
+
+
+def _is_whole(judgement: JudgedSolution | None, sample: Sample) -> TypeGuard[JudgedSolution]:
+    """Whether all steps are judged: a solution that is longer than the verifier's context has no score."""
+    return judgement is not None and len(judgement.rewards_S) == len(sample.steps)
 
 
 def first_objection(judgement: JudgedSolution, wrong: int | None) -> str | None:
@@ -186,8 +187,12 @@ def search(config: Config, verifier: str, name: str, run: Folder) -> RowStage:
         ),
         make_worker=SearchWorker,
         pool=config.pools.search,
+        limits=config.failures,
         engine=chosen.engine,
-        services=Services(executors=config.executor, engines={"policy": config.engines.policy}),
+        services=Services(
+            executors=config.executor,
+            engines={"policy": Engines(config=config.engines.policy, number=config.pools.search.num_policy_engines)},
+        ),
     )
 
 
@@ -203,14 +208,13 @@ def report_scores(config: Config, run: Run) -> dict[str, dict[str, dict[str, flo
 def scores(run: Folder, verifier: str, name: str) -> dict[str, float]:
     """Accuracies in percent over all problems; one that could not be searched counts as not solved."""
     stage = f"search/{verifier}/{name}"
-    rows = [SearchResult.of(row) for row in read_rows(run, stage)]
+    choices = ["pass_at_1", "majority", "best_of_n", "pass_at_n"]
+    rows = read_rows(run, stage, [*choices, "critic_outcomes"])
     if not rows:
         return {}
     number = len(rows) + len(read_rejects(run, stage))
-    result = {
-        choice: 100.0 * sum(getattr(row, choice) for row in rows) / number for choice in ("pass_at_1", "majority", "best_of_n", "pass_at_n")
-    }
-    for turn in range(len(rows[0].critic_outcomes)):
-        right = sum(row.critic_outcomes[turn] is Outcome.CORRECT for row in rows)
+    result = {choice: 100.0 * sum(row[choice] for row in rows) / number for choice in choices}
+    for turn in range(len(rows[0]["critic_outcomes"])):
+        right = sum(row["critic_outcomes"][turn] == Outcome.CORRECT for row in rows)
         result[f"critic_turn_{turn}"] = 100.0 * right / number
     return result

@@ -11,7 +11,7 @@ from actors.verifier import VerifierConfig
 from genprm.reward import Aggregate
 from genprm.screening import Flaw
 from genprm.section import Placement, Section
-from workflows.stage.pool import Pool
+from workflows.stage.pool import Pool, SearchPool
 
 
 class Engines(Section):
@@ -31,7 +31,7 @@ class Pools(Section):
     estimates: Pool = Pool()
     rationales: Pool = Pool()
     evaluate: Pool = Pool()
-    search: Pool = Pool()
+    search: SearchPool = SearchPool()
 
 
 class LabelsConfig(Section):

@@ -11,11 +11,13 @@ only if a label rule reads it. Problems, solutions (with or without labels) and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from actors.remote import Services
+from actors.storage import Folder
 from genprm import smoothing
 from genprm.consensus import Agreement, agreement
+from genprm.errors import UserError
 from genprm.records import (
     Conversation,
     Critique,
@@ -29,14 +31,13 @@ from genprm.records import (
 from genprm.smoothing import Chain
 from workflows import synthesis_workers as workers
 from workflows.config import Config
-from workflows.inputs.critiques import read_critiques
-from workflows.inputs.problems import ProblemsConfig, read_problems
-from workflows.inputs.solutions import read_solutions
+from workflows.inputs.critiques import iterate_critiques
+from workflows.inputs.problems import ProblemsConfig, iterate_problems
+from workflows.inputs.solutions import iterate_solutions
 from workflows.sampling import smallest_hashes
 from workflows.sections import LabelsConfig
-from workflows.stage.folder import Folder
 from workflows.stage.links import source
-from workflows.stage.parts import RejectedRow, iterate_parts, read_rows
+from workflows.stage.parts import iterate_rows
 from workflows.stage.row_stage import Join, RowStage
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage, TableStage
@@ -61,7 +62,7 @@ def stages(config: Config, run: Folder) -> list[Stage]:
 def problems(config: ProblemsConfig, name: str = "problems", setting: str = "problems") -> Stage:
     """A file of problems: checked, deduplicated, decontaminated."""
     return TableStage(
-        name=name, setting=setting, writes=Problem, settings=config, make_rows=lambda _: read_problems(config, f"{setting}.path")
+        name=name, setting=setting, writes=Problem, settings=config, make_rows=lambda _: iterate_problems(config, f"{setting}.path")
     )
 
 
@@ -77,6 +78,7 @@ def rollouts(config: Config) -> RowStage:
         ),
         make_worker=workers.RolloutWorker.open,
         pool=config.pools.rollouts,
+        limits=config.failures,
         engine=config.engines.policy,
     )
 
@@ -91,6 +93,7 @@ def solutions(config: Config) -> list[Stage]:
             writes=Solution,
             settings=workers.Nothing(),
             make_worker=workers.SolutionWorker,
+            limits=config.failures,
         )
         return [made]
     given = TableStage(
@@ -98,7 +101,7 @@ def solutions(config: Config) -> list[Stage]:
         setting="solutions",
         writes=Solution,
         settings=config.solutions,
-        make_rows=lambda _: read_solutions(config.solutions),
+        make_rows=lambda _: iterate_solutions(config.solutions),
     )
     graded = RowStage(
         name="solutions",
@@ -107,6 +110,7 @@ def solutions(config: Config) -> list[Stage]:
         writes=Solution,
         settings=workers.GivenSolutionSettings(grading=config.grading),
         make_worker=workers.GivenSolutionWorker,
+        limits=config.failures,
     )
     return [given, graded]
 
@@ -127,6 +131,7 @@ def estimates(config: Config, name: str) -> RowStage:
         settings=settings,
         make_worker=workers.EstimateWorker.open,
         pool=config.pools.estimates,
+        limits=config.failures,
         engine=config.engines.completer,
     )
 
@@ -146,10 +151,10 @@ def top_ups(config: Config) -> dict[str, Folder]:
         now = estimates(config, name).settings.identity()
         for part in ("engine", "prompt", "grading"):
             if before.get(part) != now[part]:
-                raise ValueError(f"{setting} = {estimator.top_up!r}: its {part} was {before.get(part)} and is now {now[part]}; counts of "
+                raise UserError(f"{setting} = {estimator.top_up!r}: its {part} was {before.get(part)} and is now {now[part]}; counts of "
                                  "different models, prompts or graders are not to be mixed")  # fmt: skip
         if before["estimates"]["sampling"] != now["estimates"]["sampling"]:
-            raise ValueError(f"{setting} = {estimator.top_up!r}: its sampling was {before['estimates']['sampling']} and is now "
+            raise UserError(f"{setting} = {estimator.top_up!r}: its sampling was {before['estimates']['sampling']} and is now "
                              f"{now['estimates']['sampling']}; set estimates.{name}.sampling as it was there")  # fmt: skip
         found[f"{TOP_UP}{name}"] = folder
     return found
@@ -158,10 +163,10 @@ def top_ups(config: Config) -> dict[str, Folder]:
 def prior(name: str) -> Stage:
     """What steps usually do to a value, learned from the counts; these decide it, and nothing else."""
 
-    def learn(run: Run) -> tuple[Sequence[LearnedPrior], Sequence[RejectedRow], int]:
-        rows = smallest_hashes(_rows(run.folder, f"estimates/{name}"), PRIOR_SAMPLE)
+    def learn(run: Run) -> Iterator[LearnedPrior]:
+        rows = smallest_hashes(iterate_rows(run.folder, f"estimates/{name}"), PRIOR_SAMPLE)
         chains = [Chain.of(EstimatedSolution.of(row)) for row in rows]
-        return [smoothing.fit(chains).learned(len(chains))], [], 1
+        yield smoothing.fit(chains).learned(len(chains))
 
     return TableStage(name=f"prior/{name}", reads=(f"estimates/{name}",), writes=LearnedPrior, settings=workers.Nothing(), make_rows=learn)
 
@@ -178,6 +183,7 @@ def labels(config: Config, name: str, run: Folder) -> RowStage:
         writes=LabelledSolution,
         settings=workers.LabelSettings(labels=rule, prior=None if learned is None else (run.uri, learned)),
         make_worker=workers.LabelWorker,
+        limits=config.failures,
     )
 
 
@@ -189,7 +195,7 @@ def rationales(config: Config) -> Stage:
             setting="critiques",
             writes=Critique,
             settings=config.critiques,
-            make_rows=lambda _: read_critiques(config.critiques),
+            make_rows=lambda _: iterate_critiques(config.critiques),
         )
     return RowStage(
         name="rationales",
@@ -201,6 +207,7 @@ def rationales(config: Config) -> Stage:
         ),
         make_worker=workers.RationaleWorker.open,
         pool=config.pools.rationales,
+        limits=config.failures,
         engine=config.engines.rationale,
         services=Services(executors=config.executor),
     )
@@ -217,21 +224,18 @@ def conversations(config: Config, name: str) -> RowStage:
         writes=Conversation,
         settings=workers.ConversationSettings(conversations=chosen),
         make_worker=workers.ConversationWorker,
+        limits=config.failures,
     )
 
 
 def consensus_agreement(run: Folder, config: Config, name: str) -> Agreement:
     """How estimate and judge agreed in a finished set of conversations, and what was kept."""
-    kept = {row["id"] for row in read_rows(run, f"conversations/{name}")}
-    estimated = {row["id"]: row["first_error"] for row in read_rows(run, f"labels/{config.conversations[name].labels}")}
-    rows = [row for row in read_rows(run, "rationales") if row["id"] in estimated]
+    kept = {row["id"] for row in iterate_rows(run, f"conversations/{name}", ["id"])}
+    labels = f"labels/{config.conversations[name].labels}"
+    estimated = {row["id"]: row["first_error"] for row in iterate_rows(run, labels, ["id", "first_error"])}
+    rows = [row for row in iterate_rows(run, "rationales", ["id", "judged_first_error", "level"]) if row["id"] in estimated]
     return agreement([(estimated[row["id"]], row["judged_first_error"], row["level"]) for row in rows], [row["id"] in kept for row in rows])
 
 
 def _learns(rule: LabelsConfig, estimates: str) -> bool:
     return rule.rule == "smoothed" and rule.estimates == estimates
-
-
-def _rows(run: Folder, stage: str) -> Iterator[dict[str, object]]:
-    for part in iterate_parts(run, stage):
-        yield from part.to_pylist()

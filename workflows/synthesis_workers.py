@@ -15,6 +15,7 @@ from actors.grading.grader import Grader, GradingConfig
 from actors.policy import Policy, PolicyConfig, RolloutConfig
 from actors.rationalizer import Rationalizer, RationalizerConfig
 from actors.remote import Handles
+from actors.storage import Folder
 from genprm import smoothing
 from genprm.consensus import agree
 from genprm.conversation import NotConvertible, build_conversation
@@ -38,7 +39,6 @@ from genprm.smoothing import Smoother
 from genprm.steps import join_steps
 from workflows.sections import ConversationsConfig, LabelsConfig
 from workflows.stage.errors import Reject
-from workflows.stage.folder import Folder
 from workflows.stage.parts import read_rows
 
 

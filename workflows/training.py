@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,26 +16,31 @@ from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from actors.imports import without_collection
+from actors.storage import Folder
 from actors.training.config import TrainConfig
+from actors.training.mirror import Mirror
 from cluster.plan import Demand
 from genprm.records import Conversation, Record
 from workflows.config import Config
 from workflows.stage import parts
-from workflows.stage.actor import SETUP_ERROR
 from workflows.stage.errors import SetupFailed, StageFailed
-from workflows.stage.folder import Folder
+from workflows.stage.ledger import Ledger
 from workflows.stage.links import dataset
-from workflows.stage.parts import PartAccount, RejectedRow, StageSummary
+from workflows.stage.parts import RejectedRow
 from workflows.stage.progress import StageProgress
 from workflows.stage.record import finish
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage
+from workflows.stage.summary import StageSummary
 from workflows.stage.versions import versions
 
 EXPORT = "export"
 LOG = "log.jsonl"
 TOO_LONG = "_too_long.json"
+SETUP_ERROR = "_setup_error.json"
+CHECKPOINTS = "checkpoints"
 POLL_S = 0.5
+REMOTE_POLL_S = 10.0
 
 
 class TrainStep(Record):
@@ -66,15 +70,9 @@ def stages(config: Config) -> list[Stage]:
     ]
 
 
-def export_folder(run: Folder, name: str) -> Path:
+def export_folder(run: Folder, name: str) -> Folder:
     """Where the trained model is, in Hugging Face format."""
-    return local_path(dataset(run, f"train/{name}")) / EXPORT
-
-
-def local_path(folder: Folder) -> Path:
-    if not folder.is_local:
-        raise ValueError(f"--run-dir: {folder.uri!r}: training writes checkpoints through a file system; mount it and give its path")
-    return Path(folder.uri).absolute()
+    return dataset(run, f"train/{name}") / EXPORT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +82,25 @@ class TrainStage(Stage):
     settings: TrainConfig
 
     @property
-    def demand(self) -> Demand:
-        return Demand(cpus=self.settings.num_cpus, gpus=self.settings.num_gpus).times(self.settings.num_workers)
+    def demands(self) -> Sequence[Demand]:
+        return [Demand(cpus=self.settings.num_cpus, gpus=self.settings.num_gpus)] * self.settings.num_workers
+
+    def clear(self, run: Run) -> None:
+        super().clear(run)
+        for name in (CHECKPOINTS, EXPORT, "ray-train"):
+            (run.folder / self.name).delete_folder(name)
+        (run.folder / self.name).delete(LOG)
 
     def make(self, run: Run, plan: Mapping[str, Any]) -> StageSummary:
-        config, folder = self.settings, local_path(run.folder / self.name)
+        config, folder = self.settings, run.folder / self.name
         rows_in = int(parts.read_record(run.folder, self.reads[0])["rows_out"])
         if rows_in == 0:
             raise StageFailed(f"{self.reads[0]} has no rows: nothing to train on; look at its rejects for why")
-        failure = folder / SETUP_ERROR
-        failure.unlink(missing_ok=True)
+        folder.delete(SETUP_ERROR)
         trainer = _Trainer(
             _train_in_worker,
-            train_loop_config={"config": config.model_dump(), "folder": str(folder)},
-            datasets={"train": ray.data.read_parquet(parts.part_paths(run.folder, self.reads[0])).materialize()},
+            train_loop_config={"config": config.model_dump(), "folder": folder},
+            datasets={"train": ray.data.read_parquet(parts.paths(run.folder, self.reads[0])).materialize()},
             dataset_config=DataConfig(datasets_to_split=[]),
             torch_config=TorchConfig(backend="nccl" if config.num_gpus else "gloo"),
             scaling_config=ScalingConfig(
@@ -105,48 +108,44 @@ class TrainStage(Stage):
                 use_gpu=config.num_gpus > 0,
                 resources_per_worker={"CPU": config.num_cpus} | ({"GPU": config.num_gpus} if config.num_gpus else {}),
             ),
-            run_config=RunConfig(name="ray-train", storage_path=str(folder), failure_config=FailureConfig(max_failures=1)),
+            run_config=RunConfig(name="ray-train", storage_path=folder.uri, failure_config=FailureConfig(max_failures=1)),
         )
         num_steps = config.epochs * -(-rows_in // config.batch_size)
         try:
             with run.terminal.stage(self.name, done=len(read_log(folder)), total=num_steps) as progress, _Following(folder, progress):
                 trainer.fit()
         except (RayError, RuntimeError) as error:
-            if failure.is_file():
-                raise SetupFailed(f"stage {self.name} can't start: {json.loads(failure.read_text())['message']}") from error
+            if folder.exists(SETUP_ERROR):
+                raise SetupFailed(f"stage {self.name} can't start: {folder.read_json(SETUP_ERROR)['message']}") from error
             raise StageFailed(f"stage {self.name} stopped: {error}; run the same command again to resume") from error
         return self._record(run, plan, rows_in)
 
     def _record(self, run: Run, plan: Mapping[str, Any], rows_in: int) -> StageSummary:
         """The training log as the stage's dataset, its totals as the stage's record."""
-        folder = local_path(run.folder / self.name)
+        folder = run.folder / self.name
         log = read_log(folder)
         seconds = sum(row["seconds"] for row in log)
         now = time.time()
-        too_long = json.loads((folder / TOO_LONG).read_text())
+        too_long = folder.read_json(TOO_LONG)
         rejects = [RejectedRow(id=name, reason="too long", detail="more tokens than max_length") for name in too_long]
-        keys = [f"in-{index}" for index in range(rows_in)]
-        account = PartAccount(
-            keys=keys,
-            rows_per_key=[len(log)] + [0] * (rows_in - 1),
-            rejected=dict.fromkeys(keys[rows_in - len(too_long) :], "too long"),
-            tokens=sum(row["tokens"] for row in log),
-            session="train",
-            began=now - seconds,
-            committed=now,
-            versions=versions(),
+        facts = {"tokens": sum(row["tokens"] for row in log), "session": "train", "began": now - seconds, "committed": now}
+        super().clear(run)
+        ledger = Ledger(run.folder / self.name)
+        ledger.commit(
+            parts.write_part(
+                run.folder / self.name, log, TrainStep.schema(), rows_in=rows_in, rejects=rejects, versions=versions(), **facts
+            )
         )
-        parts.write_part(run.folder, self.name, log, TrainStep.schema(), account, rejects)
+        ledger.close()
         for row in log:
             run.tracker.metrics({f"{self.name}/loss": row["loss"], f"{self.name}/learning_rate": row["learning_rate"]}, step=row["step"])
-        return finish(self.name, TrainStep.schema(), run, plan, rows_in)
+        return finish(self.name, TrainStep.schema(), run, plan, rows_in, ledger)
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
+def read_log(folder: Folder) -> list[dict[str, Any]]:
     """The steps of the training log; after a resume a step's last entry counts. A line that is not whole yet is left out."""
     steps: dict[int, dict[str, Any]] = {}
-    file = folder / LOG
-    for line in file.read_text().splitlines(keepends=True) if file.is_file() else ():
+    for line in (folder.read_bytes_if_there(LOG) or b"").decode().splitlines(keepends=True):
         if line.endswith("\n"):
             row = json.loads(line)
             steps[row["step"]] = row
@@ -156,7 +155,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 class _Following:
     """Shows the training log's new lines as progress, as long as it is entered."""
 
-    def __init__(self, folder: Path, progress: StageProgress) -> None:
+    def __init__(self, folder: Folder, progress: StageProgress) -> None:
         self._folder, self._progress = folder, progress
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="training log", daemon=True)
@@ -169,7 +168,7 @@ class _Following:
         self._thread.join()
 
     def _follow(self) -> None:
-        while not self._over.wait(POLL_S):
+        while not self._over.wait(POLL_S if self._folder.is_local else REMOTE_POLL_S):
             for row in read_log(self._folder)[self._progress.done :]:
                 self._progress.advance(tokens=row["tokens"], detail=f"loss {row['loss']:.4f}")
 
@@ -180,10 +179,13 @@ def _train_in_worker(settings: dict[str, Any]) -> None:
 
     import ray.train
     import ray.train.torch
+    import torch.distributed as dist
 
-    rank = ray.train.get_context().get_world_rank()
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
     config = TrainConfig(**settings["config"])
-    folder = Path(settings["folder"])
+    folder: Folder = settings["folder"]
+    mirror = Mirror(folder, copies=context.get_local_rank() == 0)
     if config.num_gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -197,22 +199,35 @@ def _train_in_worker(settings: dict[str, Any]) -> None:
         trainer = Trainer(config, conversations, device=device)
     except Exception as error:
         if rank == 0:
-            (folder / SETUP_ERROR).write_text(json.dumps({"message": f"{type(error).__name__}: {error}"}))
+            folder.write_json(SETUP_ERROR, {"message": f"{type(error).__name__}: {error}"})
         raise
     if rank == 0:
-        (folder / TOO_LONG).write_text(json.dumps(trainer.too_long))
-    if trainer.load_checkpoint(folder / "checkpoints") and rank == 0:
+        folder.write_json(TOO_LONG, trainer.too_long)
+    mirror.fetch(CHECKPOINTS, LOG)
+    dist.barrier()
+    if trainer.load_checkpoint(mirror.local / CHECKPOINTS) and rank == 0:
         print(f"resuming from step {trainer.step} of {len(trainer.batches)}", flush=True)
-    began = time.monotonic()
-    with (folder / LOG).open("a") as log:
+    began = pushed = time.monotonic()
+    with (mirror.local / LOG).open("a") as log:
         for step in trainer.train():
             now = time.monotonic()
             if rank == 0:
                 entry = {**step, "step": int(step["step"]), "tokens": int(step["tokens"]), "seconds": now - began}
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
+                if now - pushed > REMOTE_POLL_S:
+                    mirror.push(LOG)
+                    pushed = now
             began = now
             if trainer.step % config.checkpoint_every_steps == 0 or trainer.step == len(trainer.batches):
-                trainer.save_checkpoint(folder / "checkpoints")
-    trainer.export(folder / EXPORT)
+                trainer.save_checkpoint(mirror.local / CHECKPOINTS)
+                dist.barrier()
+                mirror.push_checkpoint(CHECKPOINTS)
+                dist.barrier()
+                if rank == 0:
+                    mirror.push_latest(CHECKPOINTS, LOG)
+    trainer.export(mirror.local / EXPORT)
+    if rank == 0:
+        mirror.push(EXPORT)
+    dist.barrier()
     ray.train.report({"step": trainer.step})

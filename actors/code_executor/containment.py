@@ -32,6 +32,7 @@ from actors.code_executor.inside.scratch import remove_tree
 from actors.code_executor.libraries import packages
 from actors.code_executor.runner import CodeResult, CodeStatus
 from actors.code_executor.session_process import GRACE_S
+from genprm.errors import UserError
 
 STATUSES: Mapping[str, CodeStatus] = {
     "ok": CodeStatus.OK,
@@ -83,7 +84,7 @@ def read_cases(file: Path) -> list[Case]:
                 )
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"--snippets {file}: line {number}: {type(error).__name__}: {error}") from error
+            raise UserError(f"--snippets {file}: line {number}: {type(error).__name__}: {error}") from error
     return cases
 
 

@@ -18,6 +18,7 @@ from actors.code_executor.inside.scratch import own_folder, remove_tree
 from actors.code_executor.inside.syscalls import TABLES
 from actors.code_executor.server import Canaries, ForkServer, ServerDied, Surroundings
 from actors.code_executor.session_process import Ending
+from genprm.errors import UserError
 
 ATTACKS = Path(__file__).with_name("attacks.py")
 PROBE_S = 30.0
@@ -135,7 +136,7 @@ async def choose(config: ExecutorConfig, skip: tuple[str, ...] = ()) -> tuple[Fo
     ServerDied if none can be started; ValueError if what can is below ``executor.lowest_tier``.
     """
     if platform.system() != "Linux" or platform.machine() not in TABLES:
-        raise ValueError(f"the code executor runs on Linux on x86-64 and aarch64, this is {platform.system()} on {platform.machine()}")
+        raise UserError(f"the code executor runs on Linux on x86-64 and aarch64, this is {platform.system()} on {platform.machine()}")
     notes: list[str] = []
     candidates = [
         Surroundings(namespaces=namespaces, private_uids=uids, skip=skip) for namespaces in (True, False) for uids in (True, False)
@@ -159,7 +160,7 @@ async def choose(config: ExecutorConfig, skip: tuple[str, ...] = ()) -> tuple[Fo
                 continue
             if isolation.tier.strength < config.lowest_tier.strength:
                 await server.close()
-                raise ValueError(
+                raise UserError(
                     f"executor.lowest_tier = {config.lowest_tier.value!r}: this machine gives {isolation}; run executors where more is "
                     f"possible (docs/sandbox.md), or accept it with executor.lowest_tier = {isolation.tier.value!r}"
                 )

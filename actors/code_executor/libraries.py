@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
+from genprm.errors import UserError
+
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 OTHERS = ("/usr/share/zoneinfo", "/etc/localtime", "/etc/ld.so.cache")
 EXTENSIONS = "_ssl _hashlib _sqlite3 _ctypes _lzma _bz2 _uuid _decimal zlib"
@@ -88,7 +90,7 @@ def packages(distributions: Iterable[str]) -> dict[str, str]:
         try:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
-            raise ValueError(f"executor.libraries: {name!r} is not installed here; install it with pip, or take it off the list") from None
+            raise UserError(f"executor.libraries: {name!r} is not installed here; install it with pip, or take it off the list") from None
         for file in distribution.files or ():
             top = file.parts[0]
             if top not in found and top != ".." and not top.endswith((".dist-info", ".pth")) and top != "__pycache__":

@@ -9,12 +9,24 @@
 To add one: a section in ``config``, a module beside these, a line in ``open_engine``.
 """
 
-from actors.engine.base import Completion, Engine, EngineDied, EngineError, Finish, Request, Sampling, Turn
+from actors.engine.base import (
+    Completion,
+    ContextOverflow,
+    Engine,
+    EngineDied,
+    EngineError,
+    Finish,
+    Request,
+    RequestRefused,
+    Sampling,
+    Turn,
+)
 from actors.engine.config import EngineConfig, HttpEngineConfig, ScriptedEngineConfig, VllmEngineConfig
 from actors.imports import without_collection
 
 __all__ = [
     "Completion",
+    "ContextOverflow",
     "Engine",
     "EngineConfig",
     "EngineDied",
@@ -22,6 +34,7 @@ __all__ = [
     "Finish",
     "HttpEngineConfig",
     "Request",
+    "RequestRefused",
     "Sampling",
     "ScriptedEngineConfig",
     "Turn",

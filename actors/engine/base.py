@@ -14,7 +14,15 @@ from genprm.section import Section
 
 
 class EngineError(RuntimeError):
-    """A request that the engine could not serve after its retries; the row is rejected and the run continues."""
+    """A request that the engine could not serve after its retries: says nothing about the request, which can be made again."""
+
+
+class RequestRefused(EngineError):
+    """A request that the engine does not serve, however often it is made."""
+
+
+class ContextOverflow(RequestRefused):
+    """A request whose prompt leaves no room for a token in the model's context."""
 
 
 class EngineDied(EngineError):
@@ -80,7 +88,7 @@ class Engine(Protocol):
     """Serves many requests at once; a caller keeps hundreds of coroutines in flight."""
 
     async def generate(self, request: Request) -> list[Completion]:
-        """``request.n`` completions; EngineError if they can't be had."""
+        """``request.n`` completions; EngineError if they can't be had, RequestRefused if they never can."""
         ...
 
     def count_tokens(self, text: str) -> int | None:

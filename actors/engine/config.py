@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from actors.models import model_identity
+from genprm.errors import UserError
 from genprm.section import IdentifiedBy, Placement, Section
 
 
@@ -15,7 +16,7 @@ def _file_text(path: str) -> str:
     try:
         return Path(path).read_text()
     except OSError as error:
-        raise ValueError(f"{path!r} can't be read ({error}); name a file with a template") from error
+        raise UserError(f"{path!r} can't be read ({error}); name a file with a template") from error
 
 
 class VllmEngineConfig(Section):

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from typing import Any
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, OpenAI
 
-from actors.engine.base import Completion, EngineError, Finish, Request, Sampling, Turn
+from actors.engine.base import Completion, ContextOverflow, EngineError, Finish, Request, RequestRefused, Sampling, Turn
 from actors.engine.config import HttpEngineConfig
+from genprm.errors import UserError
 
 LARGEST_SEED = 2**31 - 1
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+REFUSALS = (400, 413, 414, 422)
+"""What is wrong with the request itself; all other errors, a wrong key among them, may be gone when it is made again."""
+OVERFLOW = re.compile(r"context.{0,20}length|max_model_len|too long|too many tokens|longer than", re.IGNORECASE)
+"""How servers say that a prompt does not fit."""
 FINISHED = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence"), Finish.STOP),
     **dict.fromkeys(("length", "max_tokens"), Finish.LENGTH),
@@ -32,7 +38,7 @@ class HttpEngine:
     def __init__(self, config: HttpEngineConfig) -> None:
         key = os.environ.get(config.api_key_env)
         if not key:
-            raise ValueError(
+            raise UserError(
                 f"engine.api_key_env = {config.api_key_env!r}: this environment variable is not set; export it "
                 "(any text will do for a server without keys)"
             )
@@ -54,12 +60,12 @@ class HttpEngine:
                 403: f"engine.api_key_env = {config.api_key_env!r}",
                 404: f"engine.model = {config.model!r}",
             }.get(error.status_code, f"engine.continuation = {config.continuation!r}")
-            raise ValueError(
+            raise UserError(
                 f"{setting}: {config.base_url} refuses a first request with HTTP {error.status_code}: {error.message}; "
                 "name what the server has and can do"
             ) from error
         except (APIConnectionError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"engine.base_url = {config.base_url!r}: no chat endpoint answers there ({error}); start the server, or change the address "
                 "(it mostly ends in /v1)"
             ) from error
@@ -91,7 +97,7 @@ class HttpEngine:
                 extra["top_k"] = sampling.top_k
         if request.prefix:
             if self._config.continuation == "none":
-                raise EngineError(
+                raise RequestRefused(
                     "engine.continuation = 'none': this endpoint can't continue an assistant turn, which this stage needs; "
                     "use a server that can (vLLM's own does, with continuation = 'vllm')"
                 )
@@ -125,7 +131,10 @@ class HttpEngine:
                 failure: Exception = error
             except APIStatusError as error:
                 failure = error
-                if error.status_code not in (408, 409, 429) and error.status_code < 500:
+                if error.status_code in REFUSALS:
+                    kind = ContextOverflow if OVERFLOW.search(str(error.message)) else RequestRefused
+                    raise kind(f"{self._config.base_url} refused: HTTP {error.status_code}: {error.message}") from error
+                if error.status_code not in (408, 409, 429) and error.status_code < 500:  # a wrong key, no such model: not mended soon
                     raise EngineError(f"{self._config.base_url} refused: HTTP {error.status_code}: {error.message}") from error
             except ValueError as error:  # an answer that is no JSON, or not the whole of one
                 failure = error
@@ -136,7 +145,7 @@ class HttpEngine:
         ) from failure
 
     def _completions(self, answer: Any, request: Request) -> list[Completion]:
-        """ValueError for an answer that may be better another time, EngineError for one that will not."""
+        """ValueError for an answer that may be better another time, RequestRefused for one that will not."""
         choices = list(getattr(answer, "choices", None) or [])
         if len(choices) != request.n:
             raise ValueError(f"{len(choices)} choices for n = {request.n}")
@@ -145,13 +154,13 @@ class HttpEngine:
         completions = []
         for index, choice in enumerate(choices):
             if choice.finish_reason == "content_filter":
-                raise EngineError(f"{self._config.base_url} filtered choice {index}")
+                raise RequestRefused(f"{self._config.base_url} filtered choice {index}")
             if choice.finish_reason not in FINISHED or choice.message is None:
                 raise ValueError(f"choice {index} is not finished (finish_reason {choice.finish_reason!r})")
             positions = choice.logprobs.content if choice.logprobs and choice.logprobs.content else ()
             text = choice.message.content or ""
             if request.num_logprobs and text and not positions:
-                raise EngineError(
+                raise RequestRefused(
                     f"{self._config.base_url} gives no log-probabilities, which a verifier's rewards are made of; "
                     "use a server that does (vLLM's own)"
                 )

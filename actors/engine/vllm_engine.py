@@ -27,10 +27,11 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from actors.engine.base import Completion, EngineDied, EngineError, Finish, Request
+from actors.engine.base import Completion, ContextOverflow, EngineDied, EngineError, Finish, Request, RequestRefused
 from actors.engine.config import VllmEngineConfig
 from actors.engine.prompt_encoder import PromptEncoder
 from actors.models import hub_name, local_model
+from genprm.errors import UserError
 
 SMALLEST_CPU_BLOCK = 32
 
@@ -39,9 +40,7 @@ def check_memory(config: VllmEngineConfig) -> None:
     """ValueError if a KV cache in main memory is asked for that this machine has no room for."""
     available_gib = psutil.virtual_memory().available / (1 << 30)
     if config.num_gpus == 0 and config.kv_cache_gib is not None and config.kv_cache_gib > available_gib:
-        raise ValueError(
-            f"engine.kv_cache_gib = {config.kv_cache_gib:g}: this machine has {available_gib:.1f} GiB of free memory; set less"
-        )
+        raise UserError(f"engine.kv_cache_gib = {config.kv_cache_gib:g}: this machine has {available_gib:.1f} GiB of free memory; set less")
 
 
 def engine_arguments(config: VllmEngineConfig) -> dict[str, Any]:
@@ -91,7 +90,7 @@ class VllmEngine:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(config)))
         except Exception as error:  # vLLM raises of all kinds; what a user needs is which model, and the first line
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ValueError(
+            raise UserError(
                 f"engine.model = {config.model!r} can't be started ({reason}); check the name or path, that this machine can reach "
                 "the model hub if it is no path, and max_model_len and kv_cache_gib against the machine's memory"
             ) from error
@@ -110,13 +109,13 @@ class VllmEngine:
         token_ids = self._encode(request.turns, request.prefix)
         room = self._config.max_model_len - len(token_ids)
         if room < 1:
-            raise EngineError(
+            raise ContextOverflow(
                 f"the prompt has {len(token_ids)} tokens and max_model_len is {self._config.max_model_len}: raise max_model_len"
             )
         try:
             params = sampling_params(request, room, self._config)
         except ValueError as error:
-            raise EngineError(f"vLLM refused the sampling parameters: {error}") from error
+            raise RequestRefused(f"vLLM refused the sampling parameters: {error}") from error
         if self._failure is not None:
             raise EngineDied(f"the engine died: {self._failure}") from self._failure
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -171,7 +170,7 @@ class VllmEngine:
                 self._engine.add_request(request_id, {"prompt_token_ids": token_ids}, params)
                 waiting[request_id] = future
             except ValueError as error:
-                _fail(future, EngineError(f"vLLM refused the request: {error}"))
+                _fail(future, RequestRefused(f"vLLM refused the request: {error}"))
         return True
 
 

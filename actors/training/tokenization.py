@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genprm.conversation import assistant_turn
+from genprm.errors import UserError
 from genprm.records import Message
 
 
@@ -30,7 +31,7 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> tuple[str, list[bool]
     for index, message in enumerate(messages):
         start = text.find(message.content, position)
         if start < 0:
-            raise ValueError(
+            raise UserError(
                 f"the chat template changes message {index} ({message.role}): {message.content[:60]!r} is not in its output as it "
                 "stands; use a tokenizer whose template keeps texts whole"
             )
@@ -58,7 +59,7 @@ def check_template(tokenizer: Any) -> None:
     as_last: str = tokenizer.apply_chat_template(chat, tokenize=False)
     as_earlier: str = tokenizer.apply_chat_template([*chat, *chat[1:]], tokenize=False)
     if not as_earlier.startswith(as_last.partition(judgement)[0] + judgement):
-        raise ValueError(
+        raise UserError(
             "the chat template shows the last assistant turn otherwise than earlier ones (a thought added or taken away), so that "
             "training would not see what inference does; put a chat_template.jinja that shows all turns alike into the model's folder"
         )

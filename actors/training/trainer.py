@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from actors.models import hub_name, local_model
 from actors.training.config import TrainConfig
 from actors.training.tokenization import TokenizedConversation, check_template, tokenize
+from genprm.errors import UserError
 from genprm.records import Conversation
 
 # DeepSpeed would compile its shared-memory collectives at the first start: 40 s, and a C++ compiler that may not be there.
@@ -53,7 +54,7 @@ class Trainer:
         self.too_long = [name for name, row in tokenized.items() if len(row.ids_T) > config.max_length]
         self._rows = [row for name, row in tokenized.items() if name not in self.too_long]
         if not self._rows:
-            raise ValueError(
+            raise UserError(
                 f"train.max_length = {config.max_length}: none of the {len(conversations)} conversations is that short; raise it"
             )
         self.batches = batch_indices(len(self._rows), config.batch_size, config.epochs, config.seed)

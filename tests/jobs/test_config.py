@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from actors.estimator import PaperEstimatorConfig
+from actors.storage import Folder
 from jobs.config import load, resolved
-from workflows.stage.folder import Folder
 
 PRESETS = sorted(set(Path("jobs/presets").glob("*.toml")) - {Path("jobs/presets/pretrain_toy.toml")})
 RUN = Folder("/nowhere/run")

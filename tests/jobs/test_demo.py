@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from actors.storage import Folder
 from actors.training.config import TrainConfig
 from genprm.records import Conversation
 from jobs.config import load
@@ -24,7 +25,6 @@ from tests.free_port import free_port
 from tests.jobs.running import PRESET, ROOT, run_job, settings
 from tests.workflows.scripted_loop import killing, rows
 from workflows.stage import parts
-from workflows.stage.folder import Folder
 
 RAY = str(Path(sys.executable).parent / "ray")
 

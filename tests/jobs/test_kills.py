@@ -13,30 +13,32 @@ import psutil
 import pytest
 import ray
 
+from actors.storage import Folder
 from jobs.config import load
 from tests.jobs.running import PRESET, ROOT, additions, job, scripted, settings
 from workflows import synthesis
 from workflows.stage import parts
-from workflows.stage.folder import Folder
 from workflows.stage.graph import run_stages
+from workflows.stage.ledger import Ledger
 from workflows.stage.links import DONE
 from workflows.stage.run import Run
 
 NUM_PROBLEMS, ROWS_IN_FLIGHT = 12, 4
+WORKERS = ("ray::Rollouts", "ray::EstimatesPaper")
 
 
 def kill_worker() -> bool:
     """Kill one of the workers of a stage on our Ray, if there is one."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).startswith("ray::MapWorker(MapBatches("):  # one that died has none
+            if " ".join(process.cmdline()).startswith(WORKERS):  # one that died has none
                 process.kill()
                 return True
     return False
 
 
-def finished_parts(run: Folder) -> set[str]:
-    return {part for stage in ("rollouts", "estimates/paper") for part in parts.part_names(run, stage)}
+def finished_rows(run: Folder) -> int:
+    return sum(Ledger.read(run / stage).rows_in for stage in ("rollouts", "estimates/paper"))
 
 
 @pytest.mark.ray
@@ -60,7 +62,7 @@ def test_killed_and_interrupted_at_random_it_ends_with_the_same_counts(tmp_path:
     chance.shuffle(victims)
     driver: psutil.Popen | None = None
     output = tmp_path / "output"
-    finished: set[str] = set()
+    finished = 0
     for victim in [*victims, None]:
         if driver is None:
             with output.open("w") as log:
@@ -68,12 +70,12 @@ def test_killed_and_interrupted_at_random_it_ends_with_the_same_counts(tmp_path:
             while "ray: cluster" not in output.read_text():  # workers of the killed one may still finish something
                 assert driver.poll() is None, output.read_text()
                 time.sleep(0.02)
-            finished = finished_parts(rough)
-        before = len(finished)
-        while victim is not None and len(finished) == before:  # something new is finished since the last death
+            finished = finished_rows(rough)
+        before = finished
+        while victim is not None and finished == before:  # something new is finished since the last death
             assert driver.poll() is None
             time.sleep(0.02)
-            finished = finished_parts(rough)
+            finished = finished_rows(rough)
         if victim is not None:
             time.sleep(chance.uniform(0, 0.3))
         if victim == "worker":

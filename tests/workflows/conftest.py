@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from actors.storage import Folder
 from tests.workflows.scripted_loop import KINDS, loop
-from workflows.stage.folder import Folder
 
 
 @pytest.fixture(scope="session")

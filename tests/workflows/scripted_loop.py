@@ -11,12 +11,13 @@ from typing import Any
 
 import psutil
 
+from actors.storage import Folder
 from jobs.config import load
 from workflows import evaluation, search, synthesis
 from workflows.config import Config
 from workflows.stage import parts
-from workflows.stage.folder import Folder
 from workflows.stage.graph import run_stages
+from workflows.stage.ledger import Ledger
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage
 
@@ -91,7 +92,7 @@ def loop(folder: Path, kinds: Sequence[str], victims: dict[str, Sequence[str]]) 
     kills: dict[str, list[str]] = {}
     for kind in kinds:
         (stage,) = (stage.name for stage in stages if stage.name.partition("/")[0] == kind and stage.name != "estimates/thrifty")
-        with killing(victims.get(kind, ()), lambda stage=stage: bool(parts.part_names(run.folder, stage))) as kills[kind]:  # type: ignore[misc]
+        with killing(victims.get(kind, ()), lambda stage=stage: Ledger.is_begun(run.folder / stage)) as kills[kind]:  # type: ignore[misc]
             run_stages(stages, run, [stage])
     return run.folder, kills
 

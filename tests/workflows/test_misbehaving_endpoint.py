@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import pytest
 
 from actors.engine import Completion, Request, Sampling, Turn
+from actors.storage import Folder
 from tests.actors.scripts import everyone, say
 from tests.workflows.scripted_loop import all_stages, configuration
 from workflows.stage import parts
-from workflows.stage.folder import Folder
 from workflows.stage.graph import run_stages
 from workflows.stage.links import DONE
 from workflows.stage.run import Run

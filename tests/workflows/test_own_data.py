@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from actors.storage import Folder
 from tests.shared_data import shared
 from tests.workflows.scripted_loop import all_stages, configuration, rows
 from workflows.stage import parts
-from workflows.stage.folder import Folder
 from workflows.stage.graph import run_stages
 from workflows.stage.run import Run
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actors.storage import Folder
 from workflows.report import Panel, Table, agreement_tables, picture, score_table, search_tables, stage_table, text, write_report
-from workflows.stage.folder import Folder
 
 
 def scores(votes: float, one: float) -> dict[str, float]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from actors.storage import Folder
 from tests.workflows.scripted_loop import all_stages, configuration
 from workflows import synthesis
 from workflows.stage.errors import SetupFailed
-from workflows.stage.folder import Folder
 from workflows.stage.graph import run_stages
 from workflows.stage.run import Run
 

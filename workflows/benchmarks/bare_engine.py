@@ -10,13 +10,14 @@ from typing import Any
 import ray
 
 from actors.engine import EngineConfig, Request, Turn, VllmEngineConfig
+from genprm.errors import UserError
 from workflows.benchmarks.recorded import Asked
 
 
 def vllm_of(config: EngineConfig, setting: str) -> VllmEngineConfig:
     """The configuration of an engine that can be compared with vLLM; ValueError for any other."""
     if not isinstance(config, VllmEngineConfig):
-        raise ValueError(f"{setting}.type: this benchmark compares with vLLM, so it must be 'vllm'")
+        raise UserError(f"{setting}.type: this benchmark compares with vLLM, so it must be 'vllm'")
     return config
 
 

@@ -6,12 +6,12 @@ import tempfile
 
 from actors.engine import Request
 from actors.engine.base import derive_seed
+from actors.storage import Folder
 from genprm.records import Problem
 from genprm.steps import FIRST_STEP_PREFILL
 from workflows import synthesis
 from workflows.benchmarks.bare_engine import compared, serve_bare, vllm_of
 from workflows.config import Config
-from workflows.stage.folder import Folder
 from workflows.stage.graph import run_stage
 from workflows.stage.parts import read_rows
 from workflows.stage.run import Run
@@ -36,6 +36,6 @@ def engine_benchmark(config: Config) -> dict[str, object]:
             )
             for problem in (Problem.of(row) for row in read_rows(run.folder, "problems"))
         ]
-        bare = serve_bare(engine, config.pools.rollouts.num_workers, requests)
+        bare = serve_bare(engine, config.pools.rollouts.least, requests)
         summary = run_stage(synthesis.rollouts(config), run)
     return {"benchmark": "engine", **compared((summary.tokens, summary.work_seconds), bare)}

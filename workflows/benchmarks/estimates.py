@@ -10,11 +10,11 @@ from pathlib import Path
 
 from actors.engine import VllmEngineConfig
 from actors.remote import Handles
+from actors.storage import Folder
 from workflows import synthesis
 from workflows.benchmarks.bare_engine import compared, serve_bare, vllm_of
 from workflows.benchmarks.recorded import RecordingEngine, asked, prefix_hit_rate
 from workflows.config import Config
-from workflows.stage.folder import Folder
 from workflows.stage.graph import run_stage, run_stages
 from workflows.stage.run import Run
 from workflows.synthesis_workers import EstimateSettings, EstimateWorker
@@ -31,7 +31,7 @@ def estimates_benchmark(config: Config) -> dict[str, object]:
         summary = run_stage(stage, run)
         requests = [item.request for item in asked(record)]
         hit_rate = prefix_hit_rate(record)
-        bare = serve_bare(engine, config.pools.estimates.num_workers, requests)
+        bare = serve_bare(engine, config.pools.estimates.least, requests)
     return {
         "benchmark": "estimates",
         **compared((summary.tokens, summary.work_seconds), bare),

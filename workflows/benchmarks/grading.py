@@ -11,6 +11,7 @@ from typing import Any
 
 from actors.engine import Completion, Finish
 from actors.grading.grader import Grader, GradingConfig
+from genprm.errors import UserError
 from genprm.grading import compare, extract_answer
 from genprm.records import Outcome
 
@@ -25,7 +26,7 @@ def read_solutions(file: Path) -> list[tuple[str, str, bool]]:
             row = json.loads(line)
             solutions += [(text, row["gt"], bool(score)) for text, score in zip(row["code"], row["score"], strict=True)]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"--solutions {file}: line {number}: {type(error).__name__}: {error}") from error
+            raise UserError(f"--solutions {file}: line {number}: {type(error).__name__}: {error}") from error
     return solutions
 
 

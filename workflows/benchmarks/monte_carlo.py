@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from actors.engine.base import derive_seed
 from actors.estimator import Estimator, EstimatorConfig, PaperEstimatorConfig, ThriftyEstimatorConfig
 from genprm import monte_carlo, progress
+from genprm.errors import UserError
 from genprm.records import Counts, EstimatedSolution, Outcome, Solution
 from genprm.smoothing import Chain, Smoother, fit
 from workflows.report import Table
@@ -79,7 +80,7 @@ def read_true_values(file: Path) -> tuple[list[EstimatedSolution], list[int] | N
         rows = pq.read_table(file).to_pylist()
         solutions = [EstimatedSolution.of({"given_labels_S": None, **row}) for row in rows]
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise ValueError(f"--values = {str(file)!r}: not a Parquet file of estimated solutions ({error})") from error
+        raise UserError(f"--values = {str(file)!r}: not a Parquet file of estimated solutions ({error})") from error
     return solutions, [row["true_first_error"] for row in rows] if rows and "true_first_error" in rows[0] else None
 
 

@@ -20,14 +20,15 @@ import ray
 from actors.code_executor import CodeExecutor, CodeResult, CodeRunner, CodeStatus, ExecutorConfig
 from actors.engine import Request, Turn, VllmEngineConfig, open_engine
 from actors.remote import Handles
+from actors.storage import Folder
 from genprm import rationale
+from genprm.errors import UserError
 from genprm.records import Critique, Solution
 from workflows import synthesis
 from workflows.benchmarks.bare_engine import converse_bare, serve_bare, vllm_of
 from workflows.benchmarks.deeper import deepen
 from workflows.benchmarks.recorded import RecordingEngine, asked, prefix_hit_rate
 from workflows.config import Config
-from workflows.stage.folder import Folder
 from workflows.stage.graph import run_stage, run_stages
 from workflows.stage.parts import read_rows
 from workflows.stage.row_stage import RowStage
@@ -73,7 +74,7 @@ def rationales_benchmark(
     """
     for option, value in (("--layers", layers), ("--rounds", rounds)):
         if value < 1:
-            raise ValueError(f"{option} {value}: give 1 or more")
+            raise UserError(f"{option} {value}: give 1 or more")
     engine = vllm_of(config.engines.rationale, "engines.rationale")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -129,7 +130,7 @@ def _round(
         return measured
 
     name = f"rationales_{number}"
-    num_engines = config.pools.rationales.num_workers
+    num_engines = config.pools.rationales.least
     ours = reported("stage", _run(config, run, name, folder, 0.0))
     critiques = [Critique.of(row) for row in read_rows(run.folder, name)]
     solutions = [Solution.of(row) for row in read_rows(run.folder, "solutions")][:num_sequential]
@@ -221,12 +222,12 @@ def _bare(config: Config, engine: VllmEngineConfig, critiques: Sequence[Critique
         )
         for index, critique in enumerate(critiques)
     ]
-    return serve_bare(engine, config.pools.rationales.num_workers, requests, [critique.num_tokens for critique in critiques])
+    return serve_bare(engine, config.pools.rationales.least, requests, [critique.num_tokens for critique in critiques])
 
 
 def _sequential(config: Config, solutions: Sequence[Solution], uncontained: bool) -> tuple[int, float]:
     """One critique at a time in each of as many engines as the stage has."""
-    number, engine = config.pools.rationales.num_workers, config.engines.rationale
+    number, engine = config.pools.rationales.least, config.engines.rationale
     settings = RationaleSettings(seed=config.seed, engine=engine, executor=config.executor, rationales=config.rationales)
     actor = ray.remote(_OneAtATime).options(num_cpus=engine.num_cpus, num_gpus=engine.num_gpus)
     workers = [actor.remote(settings, uncontained) for _ in range(number)]

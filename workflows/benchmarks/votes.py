@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from actors.storage import Folder
+from genprm.errors import UserError
 from genprm.records import JudgedSolution, SegmentKind, Vote
 from genprm.reward import mean_is_right, sureness
 from workflows.stage import parts
-from workflows.stage.folder import Folder
 from workflows.stage.parts import read_rows
 
 SURE = (1.0, 0.99, 0.95, 0.9)
@@ -28,14 +29,12 @@ def votes_benchmark(run: Folder, stage: str, at_a_time: int) -> dict[str, object
     so with ``verifier.history = "first"`` these are the very votes that thrift would see. ValueError if the run has none.
     """
     if not parts.is_finished(run, stage):
-        raise ValueError(f"--run = {run.uri!r}, --stage = {stage!r}: no such finished stage is there; `make demo` makes one in runs/laptop")
+        raise UserError(f"--run = {run.uri!r}, --stage = {stage!r}: no such finished stage is there; `make demo` makes one in runs/laptop")
     steps = [votes for row in read_rows(run, stage) for votes in JudgedSolution.of(row).votes_S]
     most = max((len(votes) for votes in steps), default=0)
     full = [votes for votes in steps if len(votes) == most]
     if most < 2:
-        raise ValueError(
-            f"--run = {run.uri!r}: its verifier cast one vote a step, so that there is nothing to save; set verifier.num_votes"
-        )
+        raise UserError(f"--run = {run.uri!r}: its verifier cast one vote a step, so that there is nothing to save; set verifier.num_votes")
     tokens = sum(_num_tokens(vote) for votes in full for vote in votes) / len(full)
     print(f"{len(full)} steps, {most} votes and {tokens:,.0f} tokens each; sure, votes, tokens, changed decisions:", flush=True)
     result: dict[str, object] = {"benchmark": "votes", "steps": len(full), "votes": most, "tokens": round(tokens)}

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from actors.storage import Folder
+from genprm.errors import UserError
 from workflows.config import Config
 from workflows.demo import oracle_tables
 from workflows.report import Panel, Table, agreement_tables, critic_turns, score_table, search_tables, stage_table, text
-from workflows.stage.folder import Folder
 
 RESULTS = "results.json"
 PAPER_F1 = {("trained", "one_vote"): "75.2", ("trained", "votes"): "80.5", ("not-run", "votes"): "79.9"}
@@ -26,7 +27,7 @@ def show(config: Config, run: Folder) -> None:
     """Print a finished demo's results; ValueError if it was made with other settings."""
     results = run.read_json(RESULTS)
     if results["identity"] != config.identity():
-        raise ValueError(f"--run-dir = {run.uri!r} holds a finished run with other settings; take another --run-dir (make demo NAME=other)")
+        raise UserError(f"--run-dir = {run.uri!r} holds a finished run with other settings; take another --run-dir (make demo NAME=other)")
     print(f"\n{text(tables(results))}\n\nfinished before; {NOTE}\n{where(config, run)}")
 
 

@@ -23,6 +23,7 @@ from actors.rationalizer import Rationalizer, RationalizerConfig
 from actors.training.pretrainer import PretrainRecipe, WeightedText, pretrain, save
 from actors.verifier import Verifier, VerifierConfig
 from genprm.consensus import majority_index
+from genprm.errors import UserError
 from genprm.processbench import score
 from genprm.records import BenchmarkSolution, Outcome, Problem
 from genprm.toy import corpora, oracle
@@ -133,7 +134,7 @@ def make(config: ToyModelsConfig, output: Path) -> None:
         write_problems("heldout", LAPTOP_HELDOUT, seed, data / "laptop" / "heldout.jsonl")
     for role in config.models:
         if not (models / role / "config.json").is_file():
-            raise ValueError(f"--run-dir = {str(output)!r}: no {role} model in its models/, make it with --set train=true")
+            raise UserError(f"--run-dir = {str(output)!r}: no {role} model in its models/, make it with --set train=true")
     benchmark_file = data / "processbench.json"
     if (config.train and "policy" in config.models) or not benchmark_file.is_file():
         asyncio.run(make_benchmark(models, benchmark_file, seed))

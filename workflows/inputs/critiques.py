@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from genprm import rationale
+from genprm.errors import UserError
 from genprm.records import Critique, CritiqueOutcome, Segment, SegmentKind
 from genprm.section import IdentifiedBy
 from genprm.steps import strip_markers
@@ -75,7 +76,7 @@ def read_critiques(config: CritiquesConfig, setting: str = "critiques.path") -> 
 def iterate_critiques(config: CritiquesConfig, setting: str = "critiques.path") -> Iterator[Critique | RejectedRow]:
     """The same, row by row."""
     if config.path is None:
-        raise ValueError(f"{setting} is not set; give a file, a folder or hf:NAME:SPLIT with critiques")
+        raise UserError(f"{setting} is not set; give a file, a folder or hf:NAME:SPLIT with critiques")
     held_out = HeldOut.of(config.benchmarks, f"{setting.rpartition('.')[0]}.benchmarks")
     reader = LabelledReader(config)
     ids = SolutionIds()

@@ -22,6 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genprm.errors import UserError
 from workflows.inputs import names
 from workflows.inputs.fields import message_text, value_at
 from workflows.inputs.files import checked_file, read_rows
@@ -96,9 +97,9 @@ class HeldOut:
                 try:
                     table = pq.read_table(checked_file(path, setting))
                 except (pa.ArrowException, OSError) as error:
-                    raise ValueError(f"{setting} = {path!r}: not a fingerprint file ({str(error)[:200]})") from error
+                    raise UserError(f"{setting} = {path!r}: not a fingerprint file ({str(error)[:200]})") from error
                 if not table.schema.equals(SCHEMA) or table["text"].null_count or table["words"].null_count:
-                    raise ValueError(f"{setting} = {path!r}: not a fingerprint file of this version; make it with python -m jobs.hold_out")
+                    raise UserError(f"{setting} = {path!r}: not a fingerprint file of this version; make it with python -m jobs.hold_out")
                 texts += table["text"].to_pylist()
                 words += [[code or 0 for code in codes] for codes in table["words"].to_pylist()]
             else:
@@ -147,5 +148,5 @@ def benchmark_texts(path: str, setting: str) -> list[str]:
                     continue
     if not texts:
         looked = ", ".join((*names.PROBLEM, "text"))
-        raise ValueError(f"{setting} = {path!r}: no row has a problem text ({looked}); nothing could be kept out")
+        raise UserError(f"{setting} = {path!r}: no row has a problem text ({looked}); nothing could be kept out")
     return texts

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from actors.storage import is_remote, local_copy
+from genprm.errors import UserError
 from workflows.inputs.compression import READ_ERRORS, BadFile
 from workflows.inputs.formats import format_of, rows_of
 
@@ -36,20 +38,27 @@ def read_rows(path: str, setting: str) -> Iterator[tuple[str, Any]]:
         except (BadFile, *READ_ERRORS) as error:
             name = "" if str(file) == path else f"{file}: "
             reason = str(error) if isinstance(error, BadFile) else f"the file is damaged or can't be read ({str(error)[:200]})"
-            raise ValueError(f"{setting} = {path!r}: {name}{reason}") from error
+            raise UserError(f"{setting} = {path!r}: {name}{reason}") from error
 
 
 def data_files(path: str, setting: str) -> list[Path]:
     """The files of a path, in the order of their names; a folder's with all that is inside it, but no hidden or describing ones."""
+    if is_remote(path):
+        try:
+            path = str(local_copy(path))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{setting} = {path!r}: there is no such file or folder; give one ({KINDS}), patterns are for file systems"
+            ) from error
     if os.path.isdir(path):
         files = sorted(file for file in Path(path).rglob("*") if _is_data(file, Path(path)))
         if not files:
             there = sorted(os.listdir(path))[:10]
-            raise ValueError(f"{setting} = {path!r}: no file in this folder is {KINDS}; there are: {', '.join(there)[:300] or 'none'}")
+            raise UserError(f"{setting} = {path!r}: no file in this folder is {KINDS}; there are: {', '.join(there)[:300] or 'none'}")
     elif not os.path.exists(path) and glob.has_magic(path):
         files = sorted(Path(name) for name in glob.glob(path, recursive=True) if os.path.isfile(name))
         if not files:
-            raise ValueError(f"{setting} = {path!r}: no file matches this pattern")
+            raise UserError(f"{setting} = {path!r}: no file matches this pattern")
     else:
         files = [Path(path)]
     return [checked_file(str(file), setting) for file in files]
@@ -64,12 +73,12 @@ def checked_file(path: str, setting: str) -> Path:
     """The path of a readable file; ValueError that names the setting otherwise."""
     file = Path(path)
     if not os.path.isfile(file):
-        raise ValueError(f"{setting} = {path!r}: there is no such file; give a file ({KINDS}), a folder or a pattern")
+        raise UserError(f"{setting} = {path!r}: there is no such file; give a file ({KINDS}), a folder or a pattern")
     try:
         with file.open("rb") as stream:
             stream.read(1)
     except OSError as error:
-        raise ValueError(f"{setting} = {path!r}: can't be read ({error}); check its permissions") from error
+        raise UserError(f"{setting} = {path!r}: can't be read ({error}); check its permissions") from error
     return file
 
 
@@ -81,7 +90,7 @@ def hub_dataset(path: str, setting: str) -> Any:
     try:
         return datasets.load_dataset(name, split=split or "train")
     except Exception as error:  # the hub, its cache and its file formats each raise their own kinds
-        raise ValueError(
+        raise UserError(
             f"{setting} = {path!r}: can't be loaded ({type(error).__name__}: {str(error)[:200]}); check the name and that the hub can "
             "be reached, or give a file"
         ) from error
@@ -96,7 +105,7 @@ def _hub_rows(path: str, setting: str) -> Iterator[tuple[str, Any]]:
     except ValueError:
         raise
     except Exception as error:  # decoding its columns raises their libraries' own kinds
-        raise ValueError(f"{setting} = {path!r}: row {number + 1} can't be read ({type(error).__name__}: {str(error)[:200]})") from error
+        raise UserError(f"{setting} = {path!r}: row {number + 1} can't be read ({type(error).__name__}: {str(error)[:200]})") from error
 
 
 def data_fingerprint(path: str) -> str:
@@ -112,5 +121,5 @@ def data_fingerprint(path: str) -> str:
             with file.open("rb") as stream:
                 digests.append(hashlib.file_digest(stream, "sha256").digest())
         except OSError as error:
-            raise ValueError(f"path = {path!r}: {file}: can't be read ({error})") from error
+            raise UserError(f"path = {path!r}: {file}: can't be read ({error})") from error
     return (digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()).hex()[:32]

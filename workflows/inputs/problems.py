@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from genprm.errors import UserError
 from genprm.records import Problem
 from genprm.section import IdentifiedBy, Section
 from workflows.inputs import names
@@ -53,7 +54,7 @@ def read_problems(config: ProblemsConfig, setting: str = "problems.path") -> tup
 def iterate_problems(config: ProblemsConfig, setting: str = "problems.path") -> Iterator[Problem | RejectedRow]:
     """The same, row by row."""
     if config.path is None:
-        raise ValueError(f"{setting} is not set; give a file, a folder or hf:NAME:SPLIT with problems")
+        raise UserError(f"{setting} is not set; give a file, a folder or hf:NAME:SPLIT with problems")
     held_out = HeldOut.of(config.benchmarks, f"{setting.rpartition('.')[0]}.benchmarks", config.overlap)
     texts: set[bytes] = set()
     ids = UniqueIds()

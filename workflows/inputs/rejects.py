@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from genprm.errors import UserError
 from workflows.inputs.fields import FieldError, encodable, found, label_text, tuple_of
 from workflows.inputs.files import read_rows
 from workflows.inputs.formats import BrokenRow
@@ -57,7 +58,7 @@ def read_records(
         if num_good == limit:
             return
     if not num_good:
-        raise ValueError(encodable(f"{setting} = {path!r}: {tally.explanation(number, section, looked_for)}"))
+        raise UserError(encodable(f"{setting} = {path!r}: {tally.explanation(number, section, looked_for)}"))
 
 
 def _apart(rows: Iterator[tuple[str, Any]], several: Several | None) -> Iterator[tuple[str, Any]]:

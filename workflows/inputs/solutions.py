@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
+from genprm.errors import UserError
 from genprm.grading import extract_answer
 from genprm.records import Solution
 from genprm.section import IdentifiedBy
@@ -36,7 +37,7 @@ def read_solutions(config: SolutionsConfig, setting: str = "solutions.path") -> 
 def iterate_solutions(config: SolutionsConfig, setting: str = "solutions.path") -> Iterator[Solution | RejectedRow]:
     """The same, row by row."""
     if config.path is None:
-        raise ValueError(f"{setting} is not set; give a file, a folder or hf:NAME:SPLIT with solutions")
+        raise UserError(f"{setting} is not set; give a file, a folder or hf:NAME:SPLIT with solutions")
     held_out = HeldOut.of(config.benchmarks, f"{setting.rpartition('.')[0]}.benchmarks")
     reader = LabelledReader(config)
     ids = SolutionIds()

@@ -6,7 +6,7 @@
 - ``run``: a run's directory, tracker, terminal and what it reads from other runs
 - ``parts``: the Parquet parts that are data and checkpoint in one; ``record``: a stage's plan and totals
 - ``links``: stages that are read from other runs; ``versions``: libraries that decide results
-- ``folder``: the file systems they live on; ``lock``: one job at a time in a run directory
+- ``lock``: one job at a time in a run directory; the file systems are in `actors.storage`
 - ``terminal``, ``progress``, ``bars``: what a person sees; ``logs``: what libraries print; ``tracking``: MLflow
 - ``pool``: workers and rows in flight; ``errors``: how a stage and a row can fail
 

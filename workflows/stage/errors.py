@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from genprm.errors import UserError
+
 
 class Reject(Exception):
     """A row that can't be processed: it is rejected with ``reason`` (counted) and ``detail`` (for people)."""
@@ -12,13 +14,13 @@ class Reject(Exception):
         self.detail = detail
 
 
-class StageRefused(ValueError):
+class StageRefused(UserError):
     """The stage's folder was made with other settings, inputs or libraries; the message says which and what to do."""
 
 
-class SetupFailed(ValueError):
+class SetupFailed(UserError):
     """A worker could not be built: no such model, no memory, no key. Nothing was spent."""
 
 
 class StageFailed(RuntimeError):
-    """The stage could not finish; what it had committed is kept, but for rejects where every row failed."""
+    """The stage could not finish; what it had committed is kept."""

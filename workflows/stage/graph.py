@@ -13,17 +13,16 @@ import queue
 import threading
 from collections.abc import Collection, Iterable, Sequence
 
-import ray
-
 from cluster import interrupts
+from cluster.nodes import alive_nodes, growable
 from cluster.plan import Demand, shortfall
 from workflows.stage import parts
 from workflows.stage.errors import SetupFailed, StageRefused
 from workflows.stage.links import check_link, dataset, write_link
-from workflows.stage.parts import StageSummary
 from workflows.stage.record import check_plan, is_begun, summary_of
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage
+from workflows.stage.summary import StageSummary
 
 
 def needed(stages: Sequence[Stage], wanted: Collection[str] | None, run: Run) -> list[Stage]:
@@ -73,9 +72,9 @@ def check(stages: Sequence[Stage], run: Run) -> None:
 
 def check_resources(stages: Iterable[Stage]) -> None:
     """SetupFailed, with the remedy, for a stage that the cluster as it is could never run."""
-    available = ray.cluster_resources()
+    nodes, more = list(alive_nodes().values()), growable()
     for stage in stages:
-        missing = shortfall(stage.demand, available)
+        missing = shortfall(stage.demands, nodes, growable=more)
         if missing:
             raise SetupFailed(f"stage {stage.name} {missing}")
 
@@ -134,7 +133,7 @@ class _Execution:
         self._run = run
         self._side_by_side = side_by_side
         self._waiting = list(stages)
-        self._running: dict[str, Demand] = {}
+        self._running: dict[str, Sequence[Demand]] = {}
         self._results: dict[str, StageSummary] = {}
         self._ended: queue.SimpleQueue[tuple[str, StageSummary | BaseException]] = queue.SimpleQueue()
 
@@ -160,20 +159,21 @@ class _Execution:
         """Those whose inputs are finished and for which there is room beside what runs; the first one always if nothing runs."""
         pending = {stage.name for stage in self._waiting} | set(self._running)
         found: list[Stage] = []
-        taken = sum(self._running.values(), Demand())
+        taken = [demand for demands in self._running.values() for demand in demands]
+        nodes = list(alive_nodes().values())
         for stage in self._waiting:
             if pending.intersection((*stage.reads, *stage.after)):
                 continue
             alone = not self._running and not found
-            if not alone and (not self._side_by_side or shortfall(taken + stage.demand, ray.cluster_resources())):
+            if not alone and (not self._side_by_side or shortfall([*taken, *stage.demands], nodes)):
                 continue
             found.append(stage)
-            taken += stage.demand
+            taken += stage.demands
         return found
 
     def _start(self, stage: Stage) -> None:
         self._waiting.remove(stage)
-        self._running[stage.name] = stage.demand
+        self._running[stage.name] = stage.demands
 
         def work() -> None:
             try:

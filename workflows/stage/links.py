@@ -11,8 +11,10 @@ import posixpath
 import re
 from pathlib import Path
 
+from actors.storage import Folder
+from genprm.errors import UserError
 from workflows.stage.errors import StageRefused
-from workflows.stage.folder import Folder
+from workflows.stage.ledger import Ledger
 
 LINK = "_link.json"
 DONE = "_stage.json"
@@ -38,7 +40,7 @@ def source(reference: str, stage: str, setting: str) -> Folder:
         run = str(Path(run).absolute())
     folder = dataset(Folder(run), name)
     if not folder.exists(DONE):
-        raise ValueError(f"{setting} = {reference!r}: no finished stage {name} is there; give the directory of a run that has one")
+        raise UserError(f"{setting} = {reference!r}: no finished stage {name} is there; give the directory of a run that has one")
     return folder
 
 
@@ -47,7 +49,7 @@ def check_link(run: Folder, stage: str, target: Folder) -> None:
     folder = run / stage
     if not target.exists(DONE):
         raise StageRefused(f"{folder.uri} is read from {target.uri}, where no finished stage is; say where it is now: --from RUN:{stage}")
-    if folder.names(prefix="part-"):
+    if folder.exists(DONE) or Ledger.is_begun(folder):
         raise StageRefused(f"{folder.uri} was made in this run; to read {stage} from {target.uri}, delete it, or take another --run-dir")
     if folder.exists(LINK) and folder.read_json(LINK)["contents"] != target.read_json(DONE)["contents"]:
         raise StageRefused(

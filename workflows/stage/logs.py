@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from workflows.stage.folder import Folder
+from actors.storage import Folder
 
 LOGS = "logs"
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 
 class StageProgress:
     """``done`` of ``total`` rows (or steps) when this job began; tokens and rate are those of this job."""
@@ -19,11 +16,6 @@ class StageProgress:
         self._began = time.monotonic()
 
     @property
-    def num_rejected_only(self) -> int:
-        """How many rows were tried if all of them were rejected, else 0."""
-        return self.done if self.rejects == self.done else 0
-
-    @property
     def tokens_per_s(self) -> float:
         return self.tokens / max(1e-9, time.monotonic() - self._began)
 
@@ -33,11 +25,11 @@ class StageProgress:
         finished = self.done - self._done_before
         return (time.monotonic() - self._began) * (self.total - self.done) / finished if finished else None
 
-    def add(self, commit: pa.Table) -> None:
-        """Count a committed block."""
-        self.done += pc.sum(commit["rows_in"]).as_py()
-        self.rejects += pc.sum(commit["rejects"]).as_py()
-        self.tokens += pc.sum(commit["tokens"]).as_py()
+    def add(self, *, rows: int, rejects: int, tokens: int) -> None:
+        """Count committed rows."""
+        self.done += rows
+        self.rejects += rejects
+        self.tokens += tokens
 
     def advance(self, *, tokens: int = 0, detail: str = "") -> None:
         """Count one more step; ``detail`` is shown beside it (the loss of a training step)."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
+from actors.storage import Folder
 from workflows.stage import parts
-from workflows.stage.actor import SETUP_ERROR
+from workflows.stage.compaction import compact
 from workflows.stage.errors import StageFailed, StageRefused
-from workflows.stage.folder import Folder
+from workflows.stage.ledger import Ledger
 from workflows.stage.links import DONE
-from workflows.stage.parts import PartAccount, StageSummary
 from workflows.stage.run import Run
+from workflows.stage.summary import StageSummary
 from workflows.stage.versions import versions
 
 LONGEST_SHOWN = 100
@@ -26,7 +26,7 @@ ALLOW_VERSIONS = "--allow-other-versions"
 
 def is_begun(folder: Folder) -> bool:
     """Whether a stage's folder has anything that was made by its plan."""
-    return folder.exists(parts.PLAN) and bool(folder.names(prefix="part-") or (folder / "checkpoints").exists("latest"))
+    return folder.exists(parts.PLAN) and (Ledger.is_begun(folder) or (folder / "checkpoints").exists("latest"))
 
 
 def check_plan(folder: Folder, plan: Mapping[str, Any], *, other_versions: bool = False) -> None:
@@ -45,6 +45,7 @@ def check_plan(folder: Folder, plan: Mapping[str, Any], *, other_versions: bool 
         f"{section}.{path} was {_short(old)} and is now {_short(new)}"
         for section in ("config", "inputs")
         for path, old, new in _differences(before.get(section, {}), plan[section])
+        if not (section == "inputs" and old is None and path in before.get(section, {}))  # one that rows were added to (`--retry`)
     ]
     if differences:
         raise StageRefused(
@@ -82,32 +83,21 @@ def summary_of(record: Mapping[str, Any]) -> StageSummary:
     return StageSummary(**{name: record[name] for name in StageSummary.__dataclass_fields__})
 
 
-def finish(stage: str, schema: pa.Schema, run: Run, plan: Mapping[str, Any], rows_in: int) -> StageSummary:
-    """Write ``_stage.json`` from the parts' own accounts, after checking that every input row is accounted for."""
+def finish(stage: str, schema: pa.Schema, run: Run, plan: Mapping[str, Any], rows_in: int, ledger: Ledger) -> StageSummary:
+    """Compact the parts and write ``_stage.json``, after checking that every input row is accounted for; all from the ledger."""
     folder = run.folder / stage
-    accounts = parts.drop_repeated_keys(run.folder, stage)
-    parts.drop_orphans(run.folder, stage)
-    if not accounts:
-        parts.write_part(run.folder, stage, [], schema, PartAccount(keys=[], rows_per_key=[], versions=versions()), [])
-        accounts = parts.read_accounts(run.folder, stage)
-    accounted = sum(len(account.keys) for account in accounts.values())
-    if accounted != rows_in:
-        raise StageFailed(f"{stage}: {accounted} of {rows_in} input rows are accounted for; run the same command again to resume")
-    summary = parts.summarize(run.folder, stage, accounts, rows_in)
-    made_with: dict[str, set[str]] = {}
-    for account in accounts.values():
-        for name, number in account.versions.items():
-            made_with.setdefault(name, set()).add(number)
+    if ledger.rows_in != rows_in:
+        raise StageFailed(f"{stage}: {ledger.rows_in} of {rows_in} input rows are accounted for; run the same command again to resume")
+    files = compact(folder, stage, schema, ledger)
+    summary = StageSummary.of(stage, ledger)
+    made_with = ledger.versions or {name: {number} for name, number in versions().items()}
     record = {
         **asdict(summary),
         **plan,
-        "contents": parts.contents_fingerprint(run.folder, stage),
+        "contents": ledger.contents,
+        "files": [asdict(file) for file in files],
         "versions": {name: ", ".join(sorted(numbers)) for name, numbers in sorted(made_with.items())},
     }
     folder.write_json(DONE, record)
-    for attempt in (folder / parts.ATTEMPTS).names():
-        (folder / parts.ATTEMPTS).delete(attempt)
-    with contextlib.suppress(FileNotFoundError):
-        folder.delete(SETUP_ERROR)
     run.tracker.stage(summary, record)
     return summary

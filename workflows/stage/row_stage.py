@@ -1,26 +1,25 @@
-"""A stage of rows: a dataset in, a pool of actors, a dataset out.
+"""A stage of rows: a dataset in, workers, a dataset out.
 
-Flow: the driver reads the input with Ray Data, leaves out the rows that committed parts already finish, joins what else the rows need,
-cuts the rest into small blocks and maps them over a pool of ``StageActor``s, which write each finished block as a Parquet part (data
-and checkpoint in one) and hand the driver its account. When all are in, the driver writes ``_stage.json``.
+Flow: the driver reads the input with Ray Data, leaves out the rows that the ledger has as done, and joins what else the rows need. With a
+pool, each row then goes to one of its actors (`workflows.stage.dispatch`); light work is mapped over blocks as Ray tasks. Either way
+parts are written where the work is, and the driver records each in the ledger. When all rows are in, the stage is finished
+(`workflows.stage.record`).
 
-Invariants: an input row is in exactly one part, as output rows or as a counted reject; a part depends on its own input rows
-and the settings only; a finished stage is never written to again.
+Invariants: an input row is in exactly one part that the ledger names, as output rows or as a counted reject; a part depends on its own
+input rows and the settings only; a finished stage is never written to again.
 """
 
 from __future__ import annotations
 
-import contextlib
+import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
-from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError
 
 from actors import remote
@@ -29,23 +28,31 @@ from actors.remote import Handles, Services
 from cluster import interrupts
 from cluster.plan import READ_TASK, Demand
 from workflows.stage import parts
-from workflows.stage.actor import SETUP_ERROR, RowWorker, StageActor, Work
+from workflows.stage.dispatch import Dispatcher, Rows
 from workflows.stage.errors import SetupFailed, StageFailed
-from workflows.stage.parts import StageSummary
+from workflows.stage.failures import UNKNOWN, Failure, Kind
+from workflows.stage.ledger import Commit, Ledger, key_hash
+from workflows.stage.limits import FailureLimits
+from workflows.stage.parts import RejectedRow
 from workflows.stage.pool import Pool
+from workflows.stage.progress import StageProgress
 from workflows.stage.record import finish
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage
+from workflows.stage.summary import StageSummary
+from workflows.stage.worker import Done, RowWorker, Work, in_turn
+from workflows.stage.workers import Workers
 
 UNFINISHED_CPUS = 0.5
 """Not what the next operators ask for: else Ray Data fuses them, and all rows of a file go through one worker, block after block."""
-LIGHT_BLOCK_ROWS = 1024
+LIGHT_BLOCK_ROWS = 4096
 LIGHT_CPUS = 0.25
-HOPELESS_ROWS = 32
 ROWS_PER_READ = 5_000
-"""A task reads so many rows, of many small parts: Ray starts a process (1 s) for every task that is there at the same time."""
+"""A task reads so many rows, of small files: Ray starts a process (1 s) for every task that is there at the same time."""
 ROWS_PER_PARTITION = 50_000
 """Of a join: what one task holds in memory."""
+READ_ROWS = 256
+"""A pool's rows reach the driver so many at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +79,7 @@ class RowStage(Stage):
     pool: Pool | None = None
     engine: EngineConfig | None = None
     services: Services = field(default_factory=Services)
+    limits: FailureLimits = field(default_factory=FailureLimits)
 
     @property
     def worker_demand(self) -> Demand:
@@ -81,71 +89,75 @@ class RowStage(Stage):
         return Demand(cpus=self.engine.num_cpus, gpus=self.engine.num_gpus)
 
     @property
-    def demand(self) -> Demand:
-        total = READ_TASK
-        if self.pool is not None:
-            total += self.worker_demand.times(self.pool.num_workers)
-        if self.services.executors is not None:
-            executors = self.services.executors
-            total += Demand(cpus=executors.num_cpus, custom=executors.resources).times(executors.num_executors)
-        for engine in self.services.engines.values():
-            total += Demand(cpus=engine.num_cpus, gpus=engine.num_gpus)
-        return total
+    def demands(self) -> tuple[Demand, ...]:
+        workers = self.pool.least if self.pool is not None else 0
+        return (READ_TASK, *[self.worker_demand] * workers, *_demands(self.services))
+
+    @property
+    def is_row_by_row(self) -> bool:
+        return True
+
+    @property
+    def is_incremental(self) -> bool:
+        """Whether rows that are added to what it reads leave its other rows as they are."""
+        return self.join is None and len(self.reads) == 1
 
     def make(self, run: Run, plan: Mapping[str, Any]) -> StageSummary:
-        folder = run.folder / self.name
-        done = {key for account in parts.read_accounts(run.folder, self.name).values() for key in account.keys}
+        ledger = Ledger.read(run.folder / self.name)
         rows_in = int(parts.read_record(run.folder, self.reads[0])["rows_out"])
-        with contextlib.suppress(FileNotFoundError):
-            folder.delete(SETUP_ERROR)
-        if len(done) < rows_in:
-            self._process_rows(run, done, rows_in)
-        return finish(self.name, self.writes.schema(), run, plan, rows_in)
+        if ledger.rows_in < rows_in:
+            self._process_rows(run, ledger, rows_in)
+        return finish(self.name, self.writes.schema(), run, plan, rows_in, ledger)
 
-    def _process_rows(self, run: Run, done: set[str], rows_in: int) -> None:
-        folder = run.folder / self.name
+    def _process_rows(self, run: Run, ledger: Ledger, rows_in: int) -> None:
         handles = Handles()
         try:
-            with run.terminal.stage(self.name, done=len(done), total=rows_in) as progress:
+            with run.terminal.stage(self.name, done=ledger.rows_in, total=rows_in) as progress:
                 handles = remote.start(self.services)
-                rows = self._rows(run, done, rows_in)
+                rows = self._rows(run, ledger, rows_in)
                 work = Work(
                     stage=self.name,
+                    folder=run.folder / self.name,
                     key=self.key,
                     writes=self.writes,
                     settings=self.settings,
                     make_worker=self.make_worker,
+                    handles=handles,
                     counts_tokens=self.pool is not None,
+                    session=uuid.uuid4().hex[:8],
+                    began=time.time(),
                 )
-                commits = self._map(rows, rows_in - len(done), (work, run.folder, handles, uuid.uuid4().hex[:8], time.time()))
-                commits.set_name(self.name.replace("/", "."))  # what the dashboard calls it; Ray names a file by it
-                for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                    progress.add(commit)
-                    interrupts.check()
-                    if progress.num_rejected_only >= HOPELESS_ROWS and parts.all_failed(run.folder, self.name):
-                        break
+                if self.pool is None:
+                    _LightWork(work, self.limits, ledger, progress).run(rows)
+                else:
+                    self._dispatch(run, work, rows, rows_in - ledger.rows_in, ledger, progress)
         except RayError as error:
-            if folder.exists(SETUP_ERROR):
-                failure = folder.read_json(SETUP_ERROR)
-                raise SetupFailed(f"stage {self.name} can't start: {failure['message']}") from error
             if handles.is_empty and not self.services.is_empty:
                 reason = str(error).strip().splitlines()[-1]
                 raise SetupFailed(f"stage {self.name} can't start its engines or executors: {reason}") from error
             raise StageFailed(f"stage {self.name} stopped: {error}; run the same command again to resume") from error
         finally:
             remote.stop(handles)
-        if progress.num_rejected_only and parts.all_failed(run.folder, self.name):
-            detail = parts.read_rejects(run.folder, self.name)[0]["detail"].strip().splitlines()[-1]
-            for name in parts.part_names(run.folder, self.name):
-                folder.delete(name)
-            raise StageFailed(f"stage {self.name} stopped, because every row failed: {detail}; fix that and run the same command again")
 
-    def _rows(self, run: Run, done: set[str], rows_in: int) -> Any:
+    def _dispatch(self, run: Run, work: Work, rows: Any, num_rows: int, ledger: Ledger, progress: StageProgress) -> None:
+        assert self.pool is not None
+        workers = Workers(
+            name=_class_name(self.name), work=work, pool=self.pool, demand=self.worker_demand, limits=self.limits, warn=run.terminal.warn
+        )
+        source = Rows(rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0), READ_ROWS)
+        dispatcher = Dispatcher(
+            work=work, rows=source, num_rows=num_rows, workers=workers, limits=self.limits, ledger=ledger, progress=progress
+        )
+        try:
+            dispatcher.run()
+        finally:
+            workers.close()
+
+    def _rows(self, run: Run, ledger: Ledger, rows_in: int) -> Any:
         """The rows that are still to be processed, with what is joined to them."""
         rows = _read(run, self.reads[0])
-        if done:
-            finished = pa.array(sorted(done), type=pa.string())
-            unfinished = _Unfinished(self.key, finished)
+        if ledger.done:
+            unfinished = _Unfinished(self.key, pa.array(list(ledger.done), type=pa.binary(16)))
             rows = rows.map_batches(unfinished, batch_format="pyarrow", batch_size=None, num_cpus=UNFINISHED_CPUS)
         if self.join is None:
             return rows
@@ -153,60 +165,104 @@ class RowStage(Stage):
         others = _read(run, join.stage, columns=[join.key, *join.columns]).rename_columns({join.key: self.key, **join.columns})
         return rows.join(others, join_type="left_outer", num_partitions=1 + rows_in // ROWS_PER_PARTITION, on=(self.key,))
 
-    def _map(self, rows: Any, num_rows: int, arguments: tuple[Any, ...]) -> Any:
-        """The dataset of part accounts: blocks of rows through an actor pool, or through tasks where the work is light."""
-        name = "".join(word.capitalize() for word in self.name.replace("/", "_").replace("-", "_").split("_"))
-        if self.pool is None:
-            light = _LightStage(arguments, name)
-            blocks = rows.repartition(target_num_rows_per_block=LIGHT_BLOCK_ROWS)
-            return blocks.map_batches(light, batch_format="pyarrow", batch_size=None)
-        in_flight = blocks_in_flight(self.pool, num_rows)
-        return rows.repartition(target_num_rows_per_block=self.pool.block_rows).map_batches(
-            type(name, (StageActor,), {}),
-            fn_constructor_args=arguments,
-            batch_format="pyarrow",
-            batch_size=None,
-            num_cpus=self.worker_demand.cpus,
-            num_gpus=self.worker_demand.gpus,
-            compute=ActorPoolStrategy(
-                size=self.pool.num_workers,
-                max_tasks_in_flight_per_actor=in_flight,
-                max_concurrent_calls_per_actor=in_flight,
-                enable_true_multi_threading=True,
-            ),
-        )
+
+def _demands(services: Services) -> list[Demand]:
+    """What each of the actors reserves."""
+    found = [Demand(cpus=role.config.num_cpus, gpus=role.config.num_gpus) for role in services.engines.values() for _ in range(role.number)]
+    if services.executors is not None:
+        found += [Demand(cpus=services.executors.num_cpus, custom=services.executors.resources)] * services.executors.num_executors
+    return found
+
+
+def _class_name(stage: str) -> str:
+    """What the dashboard and a process list call the workers."""
+    return "".join(word.capitalize() for word in stage.replace("/", "_").replace("-", "_").split("_"))
 
 
 def _read(run: Run, stage: str, columns: list[str] | None = None) -> Any:
     num_rows = int(parts.read_record(run.folder, stage)["rows_out"])
-    files = parts.part_paths(run.folder, stage)
-    return ray.data.read_parquet(files, columns=columns, override_num_blocks=min(len(files), 1 + num_rows // ROWS_PER_READ))
+    files = parts.paths(run.folder, stage)
+    return ray.data.read_parquet(files, columns=columns, override_num_blocks=1 + num_rows // ROWS_PER_READ)
 
 
-def blocks_in_flight(pool: Pool, num_rows: int) -> int:
-    """How many blocks an actor takes at a time: no more than its share, so that the first to be ready does not take all."""
-    num_blocks = -(-num_rows // pool.block_rows)
-    return max(1, min(pool.rows_in_flight // pool.block_rows, -(-num_blocks // pool.num_workers)))
+class _LightWork:
+    """A stage's work as Ray tasks over blocks: a worker is made for every block, which is cheap for those that have no engine."""
+
+    def __init__(self, work: Work, limits: FailureLimits, ledger: Ledger, progress: StageProgress) -> None:
+        self._work, self._limits, self._ledger, self._progress = work, limits, ledger, progress
+
+    def run(self, rows: Any) -> None:
+        block = _Block(self._work, _class_name(self._work.stage))
+        commits = rows.repartition(target_num_rows_per_block=LIGHT_BLOCK_ROWS).map_batches(block, batch_format="pyarrow", batch_size=None)
+        commits.set_name(self._work.stage.replace("/", "."))  # what the dashboard calls it; Ray names a file by it
+        failed: list[tuple[str, Failure]] = []
+        try:
+            for batch in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for result in batch["result"].to_pylist():
+                    found = json.loads(result)
+                    self._record(Commit(**found["commit"]))
+                    failed += [(key, Failure(**failure)) for key, failure in found["failures"]]
+                interrupts.check()
+                self._ledger.flush(if_due=True)
+            self._judge(failed)
+        finally:
+            self._ledger.close()
+
+    def _record(self, commit: Commit) -> None:
+        repeated = [key for key in commit.keys if key_hash(key) in self._ledger.done]
+        if len(repeated) == len(commit.keys):  # of a block that Ray made again after a node died
+            return
+        if repeated:
+            raise StageFailed(
+                f"stage {self._work.stage} stopped: a block was made again in other bounds after a node died; run the same command again "
+                "to resume"
+            )
+        self._ledger.commit(commit)
+        self._progress.add(rows=commit.rows_in, rejects=len(commit.rejected), tokens=commit.tokens)
+
+    def _judge(self, failed: list[tuple[str, Failure]]) -> None:
+        """Light work needs nothing that could be back later: an exception that nobody foresaw is the row's, if there are few."""
+        if not failed:
+            return
+        key, last = failed[-1]
+        known = self._ledger.num_rejects(UNKNOWN)
+        if any(failure.kind != Kind.UNKNOWN for _, failure in failed) or known + len(failed) > self._limits.unknown_rows:
+            raise StageFailed(
+                f"stage {self._work.stage} stopped: {len(failed)} rows failed for no fault of theirs (failures.unknown_rows = "
+                f"{self._limits.unknown_rows}), among them {key}:\n{last.detail.strip()}\n"
+                "Mend that and run the same command again: it resumes."
+            )
+        rejects = [RejectedRow(id=key, reason=failure.reason, detail=failure.detail) for key, failure in failed]
+        done = [Done(ticket=0, key=reject.id, result=reject) for reject in rejects]
+        self._record(self._work.write(done, time.time()))
 
 
-class _LightStage:
-    """A stage's work as a Ray task: a worker is made for every block, which is cheap for those that have no engine."""
+class _Block:
+    """Runs as a Ray Data task."""
 
-    def __init__(self, arguments: tuple[Any, ...], name: str) -> None:
-        self._arguments = arguments
+    def __init__(self, work: Work, name: str) -> None:
+        self._work = work
         self.__name__ = name
 
     def __call__(self, block: pa.Table) -> dict[str, Any]:
-        return StageActor(*self._arguments)(block)
+        if not len(block):
+            return {"result": pa.array([], type=pa.string())}
+        commit, failures = in_turn(self._work, block.to_pylist())
+        return {
+            "result": pa.array([json.dumps({"commit": asdict(commit), "failures": [(key, asdict(failure)) for key, failure in failures]})])
+        }
 
 
 class _Unfinished:
-    """Leaves out the rows whose key is finished."""
+    """Leaves out the rows whose key is done."""
 
-    def __init__(self, key: str, finished: pa.Array) -> None:
+    def __init__(self, key: str, done: pa.Array) -> None:
         self._key = key
-        self._finished = finished
+        self._done = done
         self.__name__ = "Unfinished"
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return table.filter(pc.invert(pc.is_in(table[self._key], value_set=self._finished)))
+        import pyarrow.compute as pc
+
+        hashes = pa.array([key_hash(str(key)) for key in table[self._key].to_pylist()], type=pa.binary(16))
+        return table.filter(pc.invert(pc.is_in(hashes, value_set=self._done)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from actors.storage import Folder
 from workflows.stage import parts
-from workflows.stage.folder import Folder
 from workflows.stage.links import DONE, LINK
 from workflows.stage.terminal import Terminal
 from workflows.stage.tracking import Tracker, TrackingConfig

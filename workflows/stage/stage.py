@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.plan import Demand
+from genprm.errors import UserError
 from genprm.records import Record
 from genprm.section import Section
 from workflows.stage import parts
-from workflows.stage.parts import PartAccount, RejectedRow, StageSummary
+from workflows.stage.ledger import Ledger
+from workflows.stage.parts import RejectedRow
 from workflows.stage.record import columns, finish
 from workflows.stage.run import Run
+from workflows.stage.summary import StageSummary
 from workflows.stage.versions import versions
+
+ROWS_PER_PART = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +44,26 @@ class Stage(ABC):
 
     @property
     @abstractmethod
-    def demand(self) -> Demand:
-        """All that must be there at once for the stage to run."""
+    def demands(self) -> Sequence[Demand]:
+        """All that must be there at once for the stage to run, each on one node."""
+
+    def clear(self, run: Run) -> None:
+        """Forget all rows; the stage is made again from the beginning."""
+        Ledger.read(run.folder / self.name).clear()
+        for name in (parts.PARTS, parts.REJECTS):
+            (run.folder / self.name).delete_folder(name)
+        for name in (run.folder / self.name).names(prefix="part-"):
+            (run.folder / self.name).delete(name)
+
+    @property
+    def is_row_by_row(self) -> bool:
+        """Whether its rejected rows can be processed again by themselves."""
+        return False
+
+    @property
+    def is_incremental(self) -> bool:
+        """Whether rows that are added to what it reads leave its other rows as they are."""
+        return False
 
     @abstractmethod
     def make(self, run: Run, plan: Mapping[str, Any]) -> StageSummary:
@@ -53,7 +77,7 @@ class Stage(ABC):
         try:
             config = self.settings.identity()
         except ValueError as error:
-            raise ValueError(f"{self.setting}.{error}" if self.setting else f"stage {self.name}: {error}") from error
+            raise UserError(f"{self.setting}.{error}" if self.setting else f"stage {self.name}: {error}") from error
         return {
             "config": config,
             "inputs": {read.partition("/")[0]: run.contents(read) for read in self.reads},
@@ -64,29 +88,27 @@ class Stage(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class TableStage(Stage):
-    """A stage that needs its whole input at once (deduplication) and is quick: made in the driver, written in one part.
+    """A stage whose rows need one another (deduplication) and are quickly made: in the driver, from the beginning each time.
 
-    ``make_rows(run)`` gives the rows, the rejects and the number of input rows, which is their sum.
+    ``make_rows(run)`` yields the rows and the rejects, one by one; they are written some thousands at a time.
     """
 
-    make_rows: Callable[[Run], tuple[Sequence[Record], Sequence[RejectedRow], int]] = field(repr=False)
+    make_rows: Callable[[Run], Iterable[Record | RejectedRow]] = field(repr=False)
 
     @property
-    def demand(self) -> Demand:
-        return Demand()
+    def demands(self) -> Sequence[Demand]:
+        return ()
 
     def make(self, run: Run, plan: Mapping[str, Any]) -> StageSummary:
+        folder = run.folder / self.name
+        self.clear(run)
+        ledger = Ledger(folder)
         began = time.time()
-        records, rejects, rows_in = self.make_rows(run)
-        rows = [record.row() for record in records]
-        account = PartAccount(
-            keys=[f"in-{index}" for index in range(rows_in)],
-            rows_per_key=[1] * len(rows) + [0] * (rows_in - len(rows)),
-            rejected={f"in-{len(rows) + index}": reject.reason for index, reject in enumerate(rejects)},
-            session="driver",
-            began=began,
-            committed=time.time(),
-            versions=versions(),
-        )
-        parts.write_part(run.folder, self.name, rows, self.writes.schema(), account, rejects)
-        return finish(self.name, self.writes.schema(), run, plan, rows_in)
+        made = iter(self.make_rows(run))
+        while chunk := list(itertools.islice(made, ROWS_PER_PART)):
+            rows = [item.row() for item in chunk if not isinstance(item, RejectedRow)]
+            rejects = [item for item in chunk if isinstance(item, RejectedRow)]
+            facts: dict[str, Any] = {"session": "driver", "began": began, "committed": time.time(), "versions": versions()}
+            ledger.commit(parts.write_part(folder, rows, self.writes.schema(), rows_in=len(chunk), rejects=rejects, **facts))
+        ledger.close()
+        return finish(self.name, self.writes.schema(), run, plan, ledger.rows_in, ledger)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from actors.storage import Folder
 from genprm.section import Section
-from workflows.stage.folder import Folder
-from workflows.stage.parts import StageSummary
+from workflows.stage.summary import StageSummary
 
 
 class TrackingConfig(Section):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from actors.storage import Folder
 from genprm.records import Segment, SegmentKind, Vote
 from workflows.benchmarks.votes import Thrift, replay, votes_benchmark
-from workflows.stage.folder import Folder
 
 
 def step(*rewards: float) -> list[Vote]:
