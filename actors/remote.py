@@ -112,7 +112,7 @@ def start(services: Services) -> Handles:
         remote_executor = ray.remote(CodeExecutor).options(num_cpus=config.num_cpus, resources=config.resources, **spread)
         executors = [remote_executor.remote(services.executors) for _ in range(services.executors.num_executors)]
     engines = {
-        role: [_host(engines.config).options(**always).remote(engines.config) for _ in range(engines.number)]
+        role: [_host(engines.config, always).remote(engines.config) for _ in range(engines.number)]
         for role, engines in services.engines.items()
     }
     handles = Handles(executors=tuple(executors), engines=engines)
@@ -125,8 +125,8 @@ def start(services: Services) -> Handles:
     return handles
 
 
-def _host(config: EngineConfig) -> Any:
-    return ray.remote(EngineHost).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus)
+def _host(config: EngineConfig, options: Mapping[str, Any]) -> Any:
+    return ray.remote(EngineHost).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus, **options)
 
 
 def stop(handles: Handles) -> None:

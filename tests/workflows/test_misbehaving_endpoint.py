@@ -1,4 +1,7 @@
-"""Critiques and judgements through an endpoint that fails in every way it can, and code that hangs: nothing is lost, all is counted."""
+"""Critiques and judgements through an endpoint that fails in every way it can, and code that hangs: nothing is lost, all is counted.
+
+What the endpoint refuses is rejected; what it fails at is not: the stage stops, and resumes when the endpoint is mended.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ from actors.storage import Folder
 from tests.actors.scripts import everyone, say
 from tests.workflows.scripted_loop import all_stages, configuration
 from workflows.stage import parts
+from workflows.stage.errors import StageFailed
 from workflows.stage.graph import run_stages
+from workflows.stage.ledger import Ledger
 from workflows.stage.links import DONE
 from workflows.stage.run import Run
 
@@ -29,7 +34,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 TIMEOUT_S = 2.0
 ONCE = {1: "429", 2: "500", 3: "garbage", 4: "half", 5: "nothing", 6: "unfinished"}
-ALWAYS = {7: "500", 9: "400"}
+REFUSED, FAILED = 9, 7
 HANGS = 8
 
 
@@ -37,6 +42,7 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
     """Serves the scripted roles, but for what is written above, by the first number of the problem."""
 
     failed: ClassVar[Counter[str]] = Counter()
+    mended: ClassVar[bool] = False
     lock: ClassVar[threading.Lock] = threading.Lock()
 
     def do_POST(self) -> None:
@@ -58,8 +64,10 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
             self._send(200, body, cut=len(body) // 2 if way == "half" else None)
 
     def _way(self, key: int | None, asked: dict[str, Any]) -> str | None:
-        if key in ALWAYS:
-            return ALWAYS[key]
+        if key == REFUSED:
+            return "400"
+        if key == FAILED and not Endpoint.mended:
+            return "500"
         with Endpoint.lock:
             role = f"{key} {asked['messages'][0]['role']}"
             if key not in ONCE or Endpoint.failed[role]:
@@ -130,25 +138,31 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.mark.timeout(400)
-def test_rows_are_retried_then_rejected_and_the_rest_is_as_it_would_be(endpoint: str, calm: Folder, tmp_path: Path) -> None:
+def test_refused_rows_are_rejected_failed_ones_resumed_and_the_rest_is_as_it_would_be(endpoint: str, calm: Folder, tmp_path: Path) -> None:
     calm_path = Path(calm.uri)
     for stage in ("problems", "rollouts", "solutions", "estimates/paper", "labels/rpe"):
         shutil.copytree(calm_path / stage, tmp_path / "run" / stage)
     run = Folder(str(tmp_path / "run"))
     http_engine = f"{{type='http', base_url='{endpoint}', model='m', api_key_env='PATH', timeout_s={TIMEOUT_S}, max_retries=2}}"
-    changes = ["executor.timeout_s=1.0", *(f"engines.{role}={http_engine}" for role in ("rationale", "verifier"))]
+    limits = ["failures.patience_s=4.0", "failures.first_pause_s=0.1", "failures.longest_pause_s=1.0", "side_by_side=false"]
+    changes = [*limits, "executor.timeout_s=1.0", *(f"engines.{role}={http_engine}" for role in ("rationale", "verifier"))]
     config = configuration(calm_path.parent, run, changes)
-    run_stages(all_stages(config, run), Run.untracked(run), ["conversations/rpe", "evaluate/genprm/sums"])
+    wanted_stages = ["conversations/rpe", "evaluate/genprm/sums"]
+    failures = r"none of the 2 rows that are left .*4 s, last with EngineError: .* failed 3 times, last with InternalServerError"
+    with pytest.raises(StageFailed, match=failures):
+        run_stages(all_stages(config, run), Run.untracked(run), wanted_stages)
+    assert Ledger.read(run / "rationales").rejects == {"engine refused": 2}
+    Endpoint.mended = True
+    run_stages(all_stages(config, run), Run.untracked(run), wanted_stages)
 
-    for stage, ids in (("rationales", [f"p{key}/s{index}" for key in ALWAYS for index in (0, 1)]), ("evaluate/genprm/sums", ["b7", "b9"])):
+    for stage, ids in (("rationales", [f"p{REFUSED}/s0", f"p{REFUSED}/s1"]), ("evaluate/genprm/sums", [f"b{REFUSED}"])):
         wanted, found = ({row["id"]: row for row in parts.read_rows(folder, stage)} for folder in (calm, run))
         rejects = {row["id"]: row for row in parts.read_rejects(run, stage)}
         assert sorted(rejects) == sorted(ids)
-        assert {row["reason"] for row in rejects.values()} == {"engine error"}
-        assert "failed 3 times, last with InternalServerError" in rejects[ids[0]]["detail"]
+        assert {row["reason"] for row in rejects.values()} == {"engine refused"}
         assert "refused: HTTP 400" in rejects[ids[-1]]["detail"]
         record = (run / stage).read_json(DONE)
-        assert record["rejects"] == {"engine error": len(ids)}
+        assert record["rejects"] == {"engine refused": len(ids)}
         assert record["rows_out"] + len(ids) == record["rows_in"] == len(wanted)
         assert sorted(found) == sorted(set(wanted) - set(ids))
         for key, row in found.items():

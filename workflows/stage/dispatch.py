@@ -250,6 +250,10 @@ class Dispatcher:
                 found.append(Ticket(number=next(self._numbers), key=str(row[self._work.key]), row=row))
         return found
 
+    def _num_begun(self, slot: Slot) -> int:
+        """How many rows a death would lose."""
+        return len(slot.finished) + min(len(slot.tickets) - len(slot.finished), self._workers.pool.rows_in_flight)
+
     # --- taking reports ---
 
     def _take(self, slot: Slot, report: Report) -> None:
@@ -280,7 +284,7 @@ class Dispatcher:
         self._record(commit)
 
     def _record(self, commit: Commit) -> None:
-        self._ledger.commit(commit, in_flight=sum(len(other.tickets) for other in self._workers.ready))
+        self._ledger.commit(commit, in_flight=sum(self._num_begun(other) for other in self._workers.ready))
         self._progress.add(rows=commit.rows_in, rejects=len(commit.rejected), tokens=commit.tokens)
         self._window.succeed(commit.rows_in)
         self._num_good += commit.rows_in - len(commit.rejected)
@@ -319,20 +323,18 @@ class Dispatcher:
 
     def _bury(self, slot: Slot, death: Exception) -> None:
         """A worker died: find out whether of a row, and have its rows done again."""
-        in_probe, finished = slot.probe, set(slot.finished)
+        finished = set(slot.finished)
         tickets = slot.take_tickets()
         cause = self._workers.bury(slot, death)
-        for ticket in tickets:
+        unfinished = [ticket for ticket in tickets if ticket.number not in finished]
+        suspects = unfinished[: self._workers.pool.rows_in_flight]
+        others = [ticket for ticket in tickets if ticket.number in finished] + unfinished[len(suspects) :]  # the latter were not begun
+        for ticket in (*suspects, *others[: len(finished)]):
             ticket.losses += 1
-        suspects = [ticket for ticket in tickets if ticket.number not in finished]
-        self._ready.extend(ticket for ticket in tickets if ticket.number in finished)
+        self._ready.extend(others)
         if cause is not None or not suspects:
             self._ready.extend(suspects)
             return
-        if not in_probe:
-            innocent = suspects[self._workers.pool.rows_in_flight :]  # not begun
-            self._ready.extend(innocent)
-            suspects = suspects[: self._workers.pool.rows_in_flight]
         if len(suspects) > 1:
             half = (len(suspects) + 1) // 2
             self._probes.extend((Probe(tickets=suspects[:half]), Probe(tickets=suspects[half:])))

@@ -238,7 +238,7 @@ class StageWorker:
             ticket, row = self._queue.popleft()
             task = self._loop.create_task(self._run(ticket, row))
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._after_row)
         if not self._running and self._queue and self._failures_in_a_row >= self._limits.worker_failures:
             self._return_queue()
 
@@ -262,10 +262,9 @@ class StageWorker:
             self._buffered_at = self._buffered_at if self._buffer else time.monotonic()
             self._buffer.append(result)
             self._report.finished.append(ticket)
-        self._loop.call_soon(self._after_row)
 
-    def _after_row(self) -> None:
-        """When the row's task is over."""
+    def _after_row(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
         self._begin_rows()
         self._commit_if_due()
         self._news.set()
