@@ -48,12 +48,22 @@ def pose(prompt: str, problem: str) -> Turn:
 
 
 class RolloutConfig(Section):
-    """Rounds of sampling: until ``keep_per_kind`` correct and incorrect paths are there, or ``max_paths`` are sampled."""
+    """Rounds of sampling: until ``keep_per_kind`` correct and incorrect paths are there, or ``max_paths`` are sampled.
 
-    first_round: int = Field(default=32, ge=1)
-    next_rounds: int = Field(default=16, ge=1)
+    After the first round of ``first_round`` paths the second has ``next_rounds``, and each further one ``growth`` times as many as the one
+    before: a problem that is never solved takes 8 rounds for 2,048 paths (16, 32, 64, ...), not 126. ``growth`` 1 are the paper's
+    constant rounds, which sample fewer paths in all.
+    """
+
+    first_round: int = Field(default=16, ge=1)
+    next_rounds: int = Field(default=32, ge=1)
+    growth: float = Field(default=2.0, ge=1)
     max_paths: int = Field(default=2048, ge=1)
     keep_per_kind: int = Field(default=8, ge=1)
+
+    def round_size(self, index: int) -> int:
+        """Paths of a round, from 0."""
+        return self.first_round if index == 0 else round(self.next_rounds * self.growth ** min(index - 1, 60))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +124,7 @@ class Policy:
         paths: dict[tuple[str, ...], Path] = {}
         num_paths = num_one_step = num_tokens = round_index = 0
         while num_paths < config.max_paths:
-            n = min(config.first_round if round_index == 0 else config.next_rounds, config.max_paths - num_paths)
+            n = min(config.round_size(round_index), config.max_paths - num_paths)
             for sample in await self.sample(problem, n=n, purpose="rollout", index=round_index):
                 num_paths += 1
                 num_tokens += sample.num_tokens

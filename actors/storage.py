@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import posixpath
@@ -31,6 +32,8 @@ from genprm.errors import UserError
 
 PATIENCE_S = 180.0
 """How long an object store that fails, or is slow, is asked again."""
+READ_BYTES = 1 << 20
+"""Read of an object at a time."""
 LOCAL_PAUSES_S = (0.1, 0.5, 2.0)
 """Before a failed local write is tried again."""
 _FINAL = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL}
@@ -297,8 +300,7 @@ class _Remote:
         return self._ask(name, lambda key: bytes(obstore.get(self._client, key).bytes()))
 
     def open(self, name: str) -> IO[bytes]:
-        reader: Any = self._ask(name, lambda key: obstore.open_reader(self._client, key))
-        return reader  # type: ignore[no-any-return]
+        return io.BufferedReader(_Reader(self._ask(name, lambda key: obstore.open_reader(self._client, key))), READ_BYTES)
 
     def write(self, name: str, data: bytes) -> None:
         self._ask(name, lambda key: obstore.put(self._client, key, data))
@@ -345,6 +347,30 @@ class _Remote:
 
     def _items(self, name: str) -> list[Any]:
         return [item for page in self._ask(name, lambda key: list(obstore.list(self._client, f"{key}/"))) for item in page]
+
+
+class _Reader(io.RawIOBase):
+    """An object as a file of Python's."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._reader.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._reader.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        data = bytes(self._reader.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 _Store = _Local | _Remote

@@ -17,6 +17,17 @@ from jobs import cli
 if TYPE_CHECKING:
     from workflows.config import Config
 
+INSTANT = "{{type='scripted',script='workflows.benchmarks.simulated:instant'}}"
+SCALE_SETTINGS = (
+    *(f"engines.{role}={INSTANT}" for role in ("policy", "completer", "rationale")),
+    "problems.benchmarks=[]",
+    "problems.limit=10000000",
+    *(f"rollouts.{setting}" for setting in ("first_round=4", "max_paths=4", "keep_per_kind=1")),
+    *(f"estimates.paper.{state}=2" for state in ("start", "hard", "middle", "easy")),
+    "rationales.num_index_votes=1",
+    "ray.num_cpus=6",
+    *(f"pools.{stage}={{{{num_workers=1,rows_in_flight=512,commit_rows=1024}}}}" for stage in ("rollouts", "estimates", "rationales")),
+)
 WORLDS = ("one-drop", "drifting", "many-drops", "jumpy")
 
 
@@ -67,6 +78,15 @@ def executor(config: Config, arguments: Namespace) -> Mapping[str, object]:
     from workflows.benchmarks.executor import executor_benchmark
 
     return executor_benchmark(config.executor, arguments.sessions, lambda: connected(config))
+
+
+def scale(config: Config, arguments: Namespace) -> Mapping[str, object]:
+    import tempfile
+
+    from workflows.benchmarks.scale import scale_benchmark
+
+    with connected(config), tempfile.TemporaryDirectory() as folder:
+        return scale_benchmark(config, Path(folder), arguments.problems, arguments.light)
 
 
 def soak(config: Config, arguments: Namespace) -> Mapping[str, object]:
@@ -167,6 +187,13 @@ BENCHMARKS = {
         help="the code executor against fresh interpreters and against exec",
         what="{sessions} sessions for each rate, a fresh interpreter, and exec in this process",
         options={"--sessions": number(400, "for each rate")},
+    ),
+    "scale": Benchmark(
+        run=scale,
+        help="synthesis at scale with engines that answer at once: rows/s, the driver's memory, resume, files",
+        what="synthesis of {problems} problems, and light stages on {light} rows, with engines that answer at once",
+        options={"--problems": number(100_000), "--light": number(1_000_000, "rows of light stages (0: none)")},
+        changes=SCALE_SETTINGS,
     ),
     "soak": Benchmark(
         run=soak,

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.free_port import free_port
+from tests.s3_server import Server, serving
+
 # Before anything imports these libraries: a model that is not here is not asked for five times; processes of Ray's tasks are kept and
 # used again, and a finished training is noticed at once.
 os.environ |= {
@@ -16,6 +19,15 @@ os.environ |= {
     "RAY_idle_worker_killing_time_threshold_ms": "600000",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
+S3_PORT = free_port()
+os.environ |= {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "testtest1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ENDPOINT_URL": f"http://127.0.0.1:{S3_PORT}",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""Of the server of `s3`; Ray's workers inherit it, and there is none before the first test that asks for it."""
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +41,13 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     connect(RayConfig(num_cpus=8, dashboard=False))
     yield
     disconnect()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Server]:
+    """An object store on loopback."""
+    with serving(S3_PORT) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
 
 from actors.engine.base import Completion, EngineError, Request
 from actors.engine.config import ScriptedEngineConfig
 
-Script = Callable[[Request], Sequence[Completion]]
+Script = Callable[[Request], Sequence[Completion] | Awaitable[Sequence[Completion]]]
 
 
 class ScriptedEngine:
-    """Answers ``script(request)``; a script raises EngineError to fail a request."""
+    """Answers ``script(request)``, which may be a coroutine; a script raises EngineError to fail a request."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -23,7 +24,8 @@ class ScriptedEngine:
         return cls(getattr(importlib.import_module(module), name))
 
     async def generate(self, request: Request) -> list[Completion]:
-        completions = list(self._script(request))
+        answer = self._script(request)
+        completions = list(await answer if inspect.isawaitable(answer) else answer)
         if len(completions) != request.n:
             raise EngineError(f"the script gave {len(completions)} completions for a request of {request.n}")
         return completions

@@ -50,7 +50,7 @@ def solution(outcome: Outcome = Outcome.CORRECT, steps: tuple[str, ...] = ("3 + 
 
 def test_policy_counts_every_path_and_keeps_distinct_ones_of_both_kinds(grader: Grader) -> None:
     policy = Policy(engine=ScriptedEngine(solver), grader=grader, config=PROMPTS, run_seed=0)
-    config = RolloutConfig(first_round=8, next_rounds=4, max_paths=16, keep_per_kind=2)
+    config = RolloutConfig(first_round=8, next_rounds=4, growth=1, max_paths=16, keep_per_kind=2)
     rollouts = asyncio.run(policy.rollouts(PROBLEM, config))
     assert rollouts.counts == Counts(correct=8, incorrect=8)
     assert [(path.outcome, path.answer) for path in rollouts.paths] == [(Outcome.CORRECT, "7"), (Outcome.INCORRECT, "8")]
@@ -59,9 +59,16 @@ def test_policy_counts_every_path_and_keeps_distinct_ones_of_both_kinds(grader: 
     assert rollouts.num_tokens == 16 * 11
 
 
+def test_rounds_grow_so_that_a_problem_that_is_never_solved_needs_few() -> None:
+    grown, constant = RolloutConfig(), RolloutConfig(first_round=32, next_rounds=16, growth=1)
+    assert [grown.round_size(index) for index in range(8)] == [16, 32, 64, 128, 256, 512, 1024, 2048]
+    assert sum(grown.round_size(index) for index in range(7)) < 2048  # the eighth takes the rest
+    assert sum(constant.round_size(index) for index in range(127)) == 2048
+
+
 def test_policy_stops_sampling_once_it_has_enough(grader: Grader) -> None:
     policy = Policy(engine=ScriptedEngine(solver), grader=grader, config=PROMPTS, run_seed=0)
-    config = RolloutConfig(first_round=4, next_rounds=4, max_paths=64, keep_per_kind=1)
+    config = RolloutConfig(first_round=4, next_rounds=4, growth=1, max_paths=64, keep_per_kind=1)
     assert asyncio.run(policy.rollouts(PROBLEM, config)).counts.trials == 4
 
 

@@ -67,7 +67,12 @@ class Doubler:
 
 
 def begin(folder: Path, rows: int = 12) -> Run:
-    run = Run.untracked(Folder(str(folder / "run")))
+    return begin_in(Folder(str(folder / "run")), folder, rows)
+
+
+def begin_in(place: Folder, folder: Path, rows: int) -> Run:
+    """A run with problems; ``folder`` takes the marks of workers."""
+    run = Run.untracked(place)
     problems = [Problem(id=f"p{n}", text=f"text {n}", answer=str(n), level=None) for n in range(rows)]
     run_stage(TableStage(name="problems", writes=Problem, settings=Section(), make_rows=lambda _: problems), run)
     (folder / "marks").mkdir(exist_ok=True)

@@ -1,0 +1,149 @@
+"""The real synthesis workflow at the paper's scale and beyond, with engines that answer at once: what the mechanism itself costs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from actors.remote import Handles
+from actors.storage import Folder
+from genprm.records import Problem
+from genprm.section import Section
+from workflows import synthesis
+from workflows.benchmarks.simulated import write_problems
+from workflows.config import Config
+from workflows.stage import record
+from workflows.stage.graph import run_stage
+from workflows.stage.links import DONE
+from workflows.stage.row_stage import RowStage
+from workflows.stage.run import Run
+from workflows.stage.stage import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A stage: rows read, seconds in all and of its end, MiB of the driver when it was over, files left."""
+
+    stage: str
+    rows: int
+    seconds: float
+    finish_s: float
+    driver_mib: float
+    files: int
+
+
+class _Clock:
+    """Seconds that the ends of stages took."""
+
+    def __init__(self) -> None:
+        self.finish_s = 0.0
+
+
+def measure(stage: Stage, run: Run) -> Measured:
+    with _timing_the_end() as clock:
+        began = time.monotonic()
+        summary = run_stage(stage, run)
+        seconds = time.monotonic() - began
+    files = sum(len(names) for _, _, names in os.walk(Path(run.folder.uri, stage.name)))
+    rate = summary.rows_in / max(1e-9, seconds - clock.finish_s)
+    found = Measured(stage=stage.name, rows=summary.rows_in, seconds=seconds, finish_s=clock.finish_s, driver_mib=driver_mib(), files=files)
+    print(
+        f"{found.stage:20} {found.rows:>10,} rows {seconds:7.1f} s {rate:>8,.0f} rows/s, end {found.finish_s:5.1f} s, driver "
+        f"{found.driver_mib:6.0f} MiB, {found.files:3} files",
+        flush=True,
+    )
+    return found
+
+
+@contextlib.contextmanager
+def _timing_the_end() -> Iterator[_Clock]:
+    """How long `record.compact` takes, which is all of a stage's end that grows with its rows."""
+    clock, compact = _Clock(), record.compact
+
+    def timed(*arguments: Any) -> Any:
+        began = time.monotonic()
+        try:
+            return compact(*arguments)
+        finally:
+            clock.finish_s += time.monotonic() - began
+
+    record.compact = timed
+    try:
+        yield clock
+    finally:
+        record.compact = compact
+
+
+def driver_mib() -> float:
+    """The memory of this process."""
+    return float(psutil.Process().memory_info().rss) / (1 << 20)
+
+
+def resume_s(stage: Stage, run: Run) -> float:
+    """Seconds until an unfinished stage that has all its rows is finished again."""
+    (run.folder / stage.name).delete(DONE)
+    began = time.monotonic()
+    run_stage(stage, run)
+    return time.monotonic() - began
+
+
+def scale_benchmark(config: Config, folder: Path, num_problems: int, num_light: int) -> dict[str, object]:
+    """Prints a table; Ray must be connected."""
+    run = Run.untracked(Folder(str(folder / "run")))
+    problems = config.problems.model_copy(update={"path": write_problems(folder / "problems.jsonl", num_problems)})
+    config = config.model_copy(update={"problems": problems})
+    begun_mib = driver_mib()
+    stages = {stage.name: stage for stage in synthesis.stages(config, run.folder)}
+    labels, conversations = next(iter(config.labels)), next(iter(config.conversations))
+    names = ["problems", "rollouts", "solutions", "estimates/paper", f"labels/{labels}", "rationales", f"conversations/{conversations}"]
+    measured = [measure(stages[name], run) for name in names]
+    resumed = max(resume_s(stages[name], run) for name in ("rollouts", "estimates/paper"))
+    grown = measured[-1].driver_mib - measured[0].driver_mib
+    largest = max(one.rows for one in measured)
+    result: dict[str, object] = {
+        "benchmark": "scale",
+        "problems": num_problems,
+        "driver_mb_per_100k_rows": round(grown * 1.048576 / (largest / 100_000), 1),
+        "driver_mb": round(measured[-1].driver_mib * 1.048576),
+        "finish_s": round(max(one.finish_s for one in measured), 1),
+        "resume_s": round(resumed, 1),
+        "files": max(one.files for one in measured),
+        "rows_per_s": {one.stage: round(one.rows / max(1e-9, one.seconds - one.finish_s)) for one in measured},
+        "began_mb": round(begun_mib * 1.048576),
+    }
+    if num_light:
+        result["light"] = light(config, folder, num_light)
+    return result
+
+
+def light(config: Config, folder: Path, number: int) -> dict[str, object]:
+    """Stages of tasks on so many rows: problems from a file, and a copy of each."""
+    run = Run.untracked(Folder(str(folder / "light")))
+    problems = config.problems.model_copy(update={"path": write_problems(folder / "many.jsonl", number)})
+    before = driver_mib()
+    copied = RowStage(name="copied", reads=("problems",), key="id", writes=Problem, settings=Section(), make_worker=Copier)
+    found = [measure(synthesis.problems(problems), run), measure(copied, run)]
+    return {
+        "rows": number,
+        "driver_mb_per_100k_rows": round((driver_mib() - before) * 1.048576 / (number / 100_000), 1),
+        "rows_per_s": {one.stage: round(one.rows / max(1e-9, one.seconds - one.finish_s)) for one in found},
+        "finish_s": round(max(one.finish_s for one in found), 1),
+        "files": max(one.files for one in found),
+    }
+
+
+class Copier:
+    """problem -> the same problem"""
+
+    def __init__(self, _: Section, __: Handles) -> None:
+        pass
+
+    async def process(self, row: dict[str, Any]) -> Sequence[Problem]:
+        return [Problem.of(row)]

@@ -1,0 +1,84 @@
+"""Simulated engines for measurements of everything but the engine: one that answers at once, one that takes its time as a GPU does.
+
+They play the policy, the completer and the rationale model on problems of the form "<a> plus <b>", right about half of the time, as
+each request's seed decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+from functools import cache
+from pathlib import Path
+
+from actors.engine import Completion, Finish, Request
+from genprm import rationale
+
+STEP_S = 0.020
+"""A step of the simulated GPU, whatever is in it."""
+NUM_SEQUENCES = 256
+"""Sequences that it serves side by side."""
+SOLUTION_TOKENS = (25, 75)
+SEGMENT_TOKENS = (50, 150)
+
+
+def instant(request: Request) -> list[Completion]:
+    """Answers at once; rationales have no code."""
+    return [_completion(request, index, with_code=False) for index in range(request.n)]
+
+
+async def gpu(request: Request) -> list[Completion]:
+    """Every sequence takes a step for each of its tokens, as soon as there is room for it; the CPU sleeps meanwhile."""
+    return list(await asyncio.gather(*(_in_steps(_completion(request, index, with_code=True)) for index in range(request.n))))
+
+
+@cache
+def _room(_: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
+    return asyncio.Semaphore(NUM_SEQUENCES)
+
+
+async def _in_steps(completion: Completion) -> Completion:
+    async with _room(asyncio.get_running_loop()):
+        await asyncio.sleep(completion.num_tokens * STEP_S)
+    return completion
+
+
+def _completion(request: Request, index: int, *, with_code: bool) -> Completion:
+    chance = random.Random(request.seed + index)
+    text = request.turns[0].content
+    if "<paragraph_1>" in text:
+        return _rationale(request, chance, with_code=with_code)
+    a, b = map(int, re.findall(r"(\d+) plus (\d+)", text)[0])
+    claim = a + b + (chance.random() < 0.5)
+    answer = f" The answer is $\\boxed{{{claim}}}$."
+    whole = f" {a} + {b} = {claim}.\nStep 2:{answer}"
+    return _say(answer if request.prefix.endswith("Step 2:") else whole, chance.randint(*SOLUTION_TOKENS))
+
+
+def _rationale(request: Request, chance: random.Random, *, with_code: bool) -> Completion:
+    written = request.prefix
+    if written.endswith(rationale.FINAL_INDEX_BRIDGE):
+        return _say("{-1}", 4)
+    steps = re.findall(r"<paragraph_\d+>\n(.*?)\n</paragraph_\d+>", request.turns[0].content, re.DOTALL)
+    done = written.count("[Code Output]")
+    if not with_code or done == len(steps):
+        return _say("</verify>\n</think>", chance.randint(*SEGMENT_TOKENS))
+    heading = f"</verify>\n### Paragraph {done + 1}\n<analyze>\n" if done else ""
+    code = f"print({chance.randint(1, 99)} + {chance.randint(1, 99)})"
+    return _say(f"{heading}A sum.\n</analyze>\n<verify>\n```python\n{code}\n```\n", chance.randint(*SEGMENT_TOKENS))
+
+
+def _say(text: str, num_tokens: int) -> Completion:
+    return Completion(text=text, finish=Finish.STOP, num_tokens=num_tokens)
+
+
+def write_problems(file: Path, number: int) -> str:
+    """A file of so many different problems; gives its path."""
+    with file.open("w") as stream:
+        for index in range(number):
+            a, b = index % 1000, index // 1000 + 1
+            row = {"unique_id": f"p{index}", "problem": f"What is {a} plus {b}?", "answer": str(a + b)}
+            stream.write(json.dumps(row) + "\n")
+    return str(file)
