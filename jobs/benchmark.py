@@ -89,6 +89,15 @@ def scale(config: Config, arguments: Namespace) -> Mapping[str, object]:
         return scale_benchmark(config, Path(folder), arguments.problems, arguments.light)
 
 
+def overhead(config: Config, arguments: Namespace) -> Mapping[str, object]:
+    import tempfile
+
+    from workflows.benchmarks.overhead import overhead_benchmark
+
+    with connected(config), tempfile.TemporaryDirectory() as folder:
+        return overhead_benchmark(config, Path(folder), arguments.seconds)
+
+
 def soak(config: Config, arguments: Namespace) -> Mapping[str, object]:
     from actors.code_executor.containment import read_cases
     from workflows.benchmarks.soak import soak_benchmark
@@ -194,6 +203,22 @@ BENCHMARKS = {
         what="synthesis of {problems} problems, and light stages on {light} rows, with engines that answer at once",
         options={"--problems": number(100_000), "--light": number(1_000_000, "rows of light stages (0: none)")},
         changes=SCALE_SETTINGS,
+    ),
+    "overhead": Benchmark(
+        run=overhead,
+        help="how much of an engine's time the stages use, with simulated GPUs; and rollouts over HTTP beside ray.data.llm",
+        what="rollouts, estimates and rationales with 1 and 4 simulated engines, {seconds:g} s each",
+        options={"--seconds": {"type": float, "default": 50.0, "metavar": "S", "help": "of each measurement (default: %(default)s)"}},
+        changes=(
+            *(f"rollouts.{setting}" for setting in ("first_round=8", "max_paths=8", "keep_per_kind=8")),
+            *(f"estimates.paper.{state}=8" for state in ("start", "hard", "middle", "easy")),
+            "rationales.num_index_votes=2",
+            "ray.num_cpus=16",
+            "executor={{num_executors=1,max_sessions=1200,spares=64}}",
+            "pools.rollouts={{rows_in_flight=128}}",
+            "pools.estimates={{rows_in_flight=128}}",
+            "pools.rationales={{rows_in_flight=288}}",
+        ),
     ),
     "soak": Benchmark(
         run=soak,

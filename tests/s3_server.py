@@ -1,7 +1,7 @@
 """An S3 server on loopback (moto's) that can be made to fail, and that counts what it is asked: ``python -m tests.s3_server PORT``.
 
-``GET /_control/503`` has it answer 503 from then on, ``/_control/slow`` after two seconds, ``/_control/dead`` not at all, as a server that
-was killed; ``/_control/ok`` as usual. ``/_control/counts`` gives how many requests of each kind there were.
+``GET /_control/503`` has it answer 503 from then on, ``/_control/slow`` after half a second, ``/_control/dead`` not at all, as a server
+that was killed; ``/_control/ok`` as usual. ``/_control/counts`` gives how many requests of each kind there were.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-SLOW_S = 2.0
+SLOW_S = 0.5
 BUSY = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>'
 Start = Callable[[str, list[tuple[str, str]]], Any]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from actors.code_executor import CodeResult
-from actors.engine import Completion, Finish, Request
+from actors.engine import Completion, ContextOverflow, Finish, Request
 from actors.engine.scripted_engine import ScriptedEngine
 from actors.verifier import Verifier, VerifierConfig, reward_of
 from genprm.records import BenchmarkSolution, JudgedSolution, SegmentKind, Vote
@@ -173,3 +173,18 @@ def test_thrift_needs_a_shared_history() -> None:
 def test_reward_is_read_at_the_verdict_token() -> None:
     assert reward_of(verdict(0.7)) == pytest.approx(0.7)
     assert reward_of(say("{Yes}")) is None
+
+
+@pytest.mark.parametrize(("wrong", "prediction"), [(2, 1), (9, None)])
+def test_judgements_before_the_context_ends_are_kept(wrong: int, prediction: int | None) -> None:
+    def script(request: Request) -> list[Completion]:
+        if sum(turn.role == "user" for turn in request.turns) == 3:
+            raise ContextOverflow("the prompt has 9,000 tokens")
+        if request.prefix.endswith("```python\n"):
+            step = sum(turn.role == "user" for turn in request.turns)
+            return [say(f"print({step} != {wrong})\n```\n")]
+        return judge_script(request)
+
+    judged = judge(VerifierConfig(), script, stop=False)
+    assert len(judged.rewards_S) == len(judged.votes_S) == 2
+    assert judged.prediction == prediction  # not -1: the third step was never judged

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-from actors.engine import Completion, Finish, Request
+from actors.engine import Completion, ContextOverflow, Finish, Request
 from actors.engine.scripted_engine import ScriptedEngine
 from actors.estimator import EngineCompleter, Estimator, Known, PaperEstimatorConfig, ThriftyEstimatorConfig
 from actors.grading.grader import Grader, GradingConfig
@@ -248,3 +248,16 @@ def test_more_continuations_are_asked_for_where_the_first_differ() -> None:
     assert asked == [(asked[0][0], 2), (asked[0][0] + 2, 2)]
     asked.clear()
     assert critique_of(script, RationalizerConfig(num_index_votes=1)).index_votes_V == (-1,)
+
+
+def test_where_the_context_ends_a_critique_is_out_of_tokens_and_completions_are_truncated(grader: Grader) -> None:
+    def overflows(request: Request) -> list[Completion]:
+        if "[Code Output]" in request.prefix or request.prefix.count("Step") > 2:
+            raise ContextOverflow("no room")
+        return half_right(request) if request.prefix.startswith("Step") else critic_script(request)
+
+    critique = critique_of(overflows, RationalizerConfig())
+    assert (critique.outcome, critique.judged_first_error, critique.num_code_blocks) == (CritiqueOutcome.OUT_OF_TOKENS, None, 1)
+    config = PaperEstimatorConfig(start=4, hard=4, middle=4, easy=4)
+    estimate = asyncio.run(estimator_of(overflows, grader, config).estimate(solution()))
+    assert estimate.step_counts_S == (Counts(correct=2, incorrect=2), Counts(truncated=4), Counts(correct=1))

@@ -1,4 +1,4 @@
-"""A job whose driver is killed, stopped by Ctrl-C, and whose workers are killed, ends with the data of an undisturbed run."""
+"""A job whose driver is killed, ended by Ctrl-C and SIGTERM, and whose workers are killed, ends with the data of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_killed_and_interrupted_at_random_it_ends_with_the_same_counts(tmp_path:
     address = f"ray.address={ray.get_runtime_context().gcs_address}"
     command = job("synthesize", "--config", PRESET, *settings(*changes, address), "--until", "labels", "--run-dir", rough.uri)
     chance = random.Random(0)
-    victims = ["driver", "ctrl-c", "worker", "worker"]
+    victims = ["driver", "ctrl-c", "sigterm", "worker", "worker"]
     chance.shuffle(victims)
     driver: psutil.Popen | None = None
     output = tmp_path / "output"
@@ -86,9 +86,11 @@ def test_killed_and_interrupted_at_random_it_ends_with_the_same_counts(tmp_path:
             driver.kill()
         elif victim == "ctrl-c":
             driver.send_signal(signal.SIGINT)
+        elif victim == "sigterm":
+            driver.send_signal(signal.SIGTERM)
         status = driver.wait(timeout=200)
-        assert status == {"driver": -signal.SIGKILL, "ctrl-c": 130, None: 0}[victim], output.read_text()
-        assert ("the same command resumes from here" in output.read_text()) == (victim == "ctrl-c")
+        assert status == {"driver": -signal.SIGKILL, "ctrl-c": 130, "sigterm": 143, None: 0}[victim], output.read_text()
+        assert ("the same command resumes from here" in output.read_text()) == (victim in ("ctrl-c", "sigterm"))
         driver = None
 
     for stage in ("rollouts", "solutions", "estimates/paper", "labels/rpe"):

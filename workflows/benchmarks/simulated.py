@@ -7,13 +7,18 @@ each request's seed decides.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import re
+import socket
+import subprocess
+import sys
+import time
 from functools import cache
 from pathlib import Path
 
-from actors.engine import Completion, Finish, Request
+from actors.engine import Completion, Finish, Request, Sampling, Turn
 from genprm import rationale
 
 STEP_S = 0.020
@@ -74,6 +79,54 @@ def _say(text: str, num_tokens: int) -> Completion:
     return Completion(text=text, finish=Finish.STOP, num_tokens=num_tokens)
 
 
+class Endpoint:
+    """The simulated GPU behind an OpenAI-compatible address: ``python -m workflows.benchmarks.simulated PORT``."""
+
+    def __init__(self) -> None:
+        self.url = ""
+
+    def __enter__(self) -> Endpoint:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self._process = subprocess.Popen([sys.executable, "-m", "workflows.benchmarks.simulated", str(port)])
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return self
+            if self._process.poll() is not None:
+                raise RuntimeError("the simulated endpoint did not start")
+            time.sleep(0.1)
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def serve(port: int) -> None:
+    from aiohttp import web
+
+    async def answer(http: web.Request) -> web.Response:
+        asked = await http.json()
+        last = asked["messages"][-1]
+        prefix = last["content"] if last["role"] == "assistant" else ""
+        turns = tuple(Turn(role=turn["role"], content=turn["content"]) for turn in asked["messages"][: -1 if prefix else None])
+        request = Request(turns=turns, prefix=prefix, sampling=Sampling(), seed=asked.get("seed", 0), n=asked.get("n", 1))
+        completions = await gpu(request) if "plus" in turns[0].content else [_say("2", 1)]
+        choices = [
+            {"index": index, "finish_reason": "stop", "message": {"role": "assistant", "content": completion.text}}
+            for index, completion in enumerate(completions)
+        ]
+        tokens = sum(completion.num_tokens for completion in completions)
+        usage = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": tokens + 1}
+        return web.json_response({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage})
+
+    application = web.Application()
+    application.router.add_post("/v1/chat/completions", answer)
+    web.run_app(application, host="127.0.0.1", port=port, print=None, access_log=None)
+
+
 def write_problems(file: Path, number: int) -> str:
     """A file of so many different problems; gives its path."""
     with file.open("w") as stream:
@@ -82,3 +135,7 @@ def write_problems(file: Path, number: int) -> str:
             row = {"unique_id": f"p{index}", "problem": f"What is {a} plus {b}?", "answer": str(a + b)}
             stream.write(json.dumps(row) + "\n")
     return str(file)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

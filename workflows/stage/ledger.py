@@ -1,6 +1,7 @@
 """The record of what a stage has done: written by the driver alone, read on resume; nothing is listed and no data are read for it.
 
-``_ledger/00000000.jsonl``, ``00000001.jsonl``, ... each hold some entries, in order; the first number that is missing is the end. Entries:
+``_ledger/00000000.jsonl``, ``00000001.jsonl``, ... each hold some entries, in order; the first number that is missing is the end. When a
+stage is finished, ``merged.jsonl`` takes the place of those before the number that its first line names. Entries:
 
 - a commit: a part, the input keys that it finishes, counts, and the sum of its rows' hashes (`Commit`);
 - ``retry``: rejected keys that are to be processed again, with the reasons that no longer count;
@@ -24,7 +25,8 @@ from actors.storage import Folder
 from workflows.stage.errors import StageFailed
 
 LEDGER = "_ledger"
-FLUSH_EVERY_S = 0.5
+MERGED = "merged.jsonl"
+FLUSH_EVERY_S = 1.0
 """Entries that come faster are written together."""
 READ_AHEAD = 32
 MODULUS = 1 << 128
@@ -91,7 +93,7 @@ class Ledger:
     def __init__(self, folder: Folder) -> None:
         self._stage = folder
         self._folder = folder / LEDGER
-        self._next = 0
+        self._first = self._next = 0
         self._waiting: list[str] = []
         self._flushed = time.monotonic()
         self.done: set[bytes] = set()
@@ -114,6 +116,12 @@ class Ledger:
     def read(cls, folder: Folder) -> Ledger:
         """What the folder's ledger holds; an empty one where there is none."""
         ledger = cls(folder)
+        merged = ledger._folder.read_bytes_if_there(MERGED)
+        if merged is not None:
+            head, *lines = merged.splitlines()
+            for line in lines:
+                ledger._take(json.loads(line))
+            ledger._first = ledger._next = int(json.loads(head)["merged"])
         with ThreadPoolExecutor(max_workers=READ_AHEAD) as pool:
             while True:
                 names = [_segment(ledger._next + ahead) for ahead in range(READ_AHEAD if ledger._next else 1)]
@@ -127,7 +135,7 @@ class Ledger:
 
     @staticmethod
     def is_begun(folder: Folder) -> bool:
-        return (folder / LEDGER).exists(_segment(0))
+        return (folder / LEDGER).exists(_segment(0)) or (folder / LEDGER).exists(MERGED)
 
     def commit(self, commit: Commit, *, in_flight: int = 0) -> None:
         """Add a part; it counts as soon as it is flushed. ``in_flight`` rows are being processed just then, which a death would lose."""
@@ -136,13 +144,12 @@ class Ledger:
     def retract(self, beginning: str = "") -> int:
         """Have the rows processed again that are rejected for reasons that begin so; gives their number."""
         rejected: dict[str, str] = {}
-        for number in range(self._next):
-            for line in self._folder.read_bytes(_segment(number)).splitlines():
-                entry = json.loads(line)
-                if "commit" in entry:
-                    rejected |= entry["commit"]["rejected"]
-                for key in entry.get("retry", {}):
-                    rejected.pop(key, None)
+        for line in self._written():
+            entry = json.loads(line)
+            if "commit" in entry:
+                rejected |= entry["commit"]["rejected"]
+            for key in entry.get("retry", {}):
+                rejected.pop(key, None)
         chosen = {key: reason for key, reason in rejected.items() if reason.startswith(beginning)}
         if chosen:
             self._add({"retry": chosen})
@@ -157,6 +164,25 @@ class Ledger:
         """Name the files that take the place of all there are."""
         self._add({"compacted": [asdict(file) for file in files]})
         self.flush()
+
+    def _written(self) -> list[bytes]:
+        """The entries that are written, in order."""
+        merged = self._folder.read_bytes_if_there(MERGED) if self._first else None
+        lines = merged.splitlines()[1:] if merged is not None else []
+        for number in range(self._first, self._next):
+            lines += self._folder.read_bytes(_segment(number)).splitlines()
+        return lines
+
+    def merge(self) -> None:
+        """Make one file of all; what dies on the way loses nothing."""
+        self.flush()
+        before = range(self._first, self._next)
+        if len(before) > 1:
+            head = json.dumps({"merged": self._next}).encode()
+            self._folder.write_bytes(MERGED, b"".join(line + b"\n" for line in (head, *self._written())))
+            self._first = self._next
+            for number in before:
+                self._folder.delete(_segment(number))
 
     def close(self) -> None:
         """Write what is not written yet; nothing is in flight from here on."""
@@ -180,8 +206,9 @@ class Ledger:
 
     def clear(self) -> None:
         """Forget all: the stage begins again."""
-        for number in reversed(range(self._next)):  # the first one last: what is left half-way is read as what it was
+        for number in reversed(range(self._first, self._next)):  # the first one last: what is left half-way is read as what it was
             self._folder.delete(_segment(number))
+        self._folder.delete(MERGED)
         self.__init__(self._stage)  # type: ignore[misc]
 
     def _add(self, entry: dict[str, Any]) -> None:

@@ -89,6 +89,7 @@ def finish(stage: str, schema: pa.Schema, run: Run, plan: Mapping[str, Any], row
     if ledger.rows_in != rows_in:
         raise StageFailed(f"{stage}: {ledger.rows_in} of {rows_in} input rows are accounted for; run the same command again to resume")
     files = compact(folder, stage, schema, ledger)
+    ledger.merge()
     summary = StageSummary.of(stage, ledger)
     made_with = ledger.versions or {name: {number} for name, number in versions().items()}
     record = {

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -246,3 +250,16 @@ def test_a_part_that_can_not_be_written_is_no_reject(tmp_path: Path, local_ray: 
     summary = run_stage(stage(tmp_path, make_worker=partial(Buggy, 100)), run)
     assert (summary.rows_in, summary.rows_out) == (12, 11)
     assert len(ids(run)) == 11
+
+
+@pytest.mark.slow
+def test_a_node_that_loses_power_costs_what_was_in_flight_and_no_row_is_blamed(tmp_path: Path) -> None:
+    script = "tests.workflows.stage.node_death"
+    done = subprocess.run([sys.executable, "-m", script, str(tmp_path)], capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["rows"] == sorted(f"p{n}" for n in range(120))
+    assert result["rejects"] == {}
+    assert any(re.search(r"worker \d+ died \(its node (is gone|was preempted)\)", line) for line in result["warnings"])
+    assert 1 <= result["repeated"] <= 8 + 8  # in flight on one of two workers, and done but not committed
+    assert 120 <= result["done"] <= 120 + result["repeated"]

@@ -50,6 +50,20 @@ def test_more_entries_than_are_read_ahead(tmp_path: Path) -> None:
         ledger.commit(commit(f"part {number}", [str(number)]))
         ledger.flush()
     assert Ledger.read(Folder(str(tmp_path))).rows_in == 100
+    ledger.merge()
+    assert (Folder(str(tmp_path)) / "_ledger").names() == ["merged.jsonl"]
+    assert Ledger.is_begun(Folder(str(tmp_path)))
+    again = Ledger.read(Folder(str(tmp_path)))
+    again.commit(commit("part 100", ["100", "101"], rejected={"101": "unlucky"}))
+    again.close()
+    assert (Folder(str(tmp_path)) / "_ledger").names() == ["00000100.jsonl", "merged.jsonl"]
+    again = Ledger.read(Folder(str(tmp_path)))
+    assert (again.rows_in, again.done) == (102, {key_hash(str(number)) for number in range(102)})
+    assert again.retract("unlucky") == 1
+    again.merge()
+    assert Ledger.read(Folder(str(tmp_path))).rows_in == 101
+    Ledger.read(Folder(str(tmp_path))).clear()
+    assert (Folder(str(tmp_path)) / "_ledger").names() == []
 
 
 def test_the_fingerprint_is_of_the_rows_in_any_order(tmp_path: Path) -> None:
