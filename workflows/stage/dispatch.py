@@ -12,6 +12,7 @@ dies; a row on which two workers died alone is rejected. A worker that went with
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import queue
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+from ray.exceptions import RayError
 
 from cluster import interrupts
 from workflows.stage.errors import StageFailed
@@ -37,6 +39,8 @@ from workflows.stage.workers import Slot, Workers
 EXCHANGE_S = 1.0
 """A worker reports after so long, even if nothing happened."""
 TICK_S = 0.2
+SALVAGE_S = 2.0
+"""A stage that ends early waits so long for what its workers have done."""
 DEATHS_ALONE = 2
 """So many workers may die on a row alone."""
 
@@ -153,17 +157,21 @@ class Dispatcher:
         self._num_refused = self._num_good = 0
 
     def run(self) -> None:
-        """Until every row is committed; StageFailed where that can't be."""
+        """Until every row is committed; StageFailed where that can't be. Whatever ends it, what is done is recorded."""
         try:
             self._run()
-        except OSError as error:
-            raise StageFailed(
-                f"stage {self._work.stage} stopped: what it did can't be written down: {error}\nMend that and run the same command again: "
-                "it resumes."
-            ) from error
+            self._ledger.close()
+        except BaseException as error:
+            with contextlib.suppress(OSError, StageFailed, RayError):
+                self._salvage()
+            if isinstance(error, OSError):
+                raise StageFailed(
+                    f"stage {self._work.stage} stopped: what it did can't be written down: {error}\nMend that and run the same command "
+                    "again: it resumes."
+                ) from error
+            raise
         finally:
             self._rows.close()
-        self._ledger.close()
 
     def _run(self) -> None:
         while not self._is_over():
@@ -180,6 +188,23 @@ class Dispatcher:
             slots = self._workers.ready
             stuck = bool(slots) and all(slot.is_sick for slot in slots)
             self._window.check(self._work.stage, stuck=stuck, num_left=self._num_waiting() + sum(len(slot.tickets) for slot in slots))
+
+    def _salvage(self) -> None:
+        """Have workers commit the rows that are done, if they can at once."""
+        self._ledger.flush()
+        until = time.monotonic() + SALVAGE_S
+        wanted = [slot for slot in self._workers.ready if slot.finished]
+        while wanted and time.monotonic() < until:
+            for slot in wanted:
+                if not slot.is_busy:
+                    slot.ask([], wait_s=TICK_S, more=False, give_back=True, at_once=True)
+            for slot, result in self._workers.results(TICK_S):
+                if isinstance(result, Report):
+                    slot.finished.update(result.finished)
+                    for commit, tokens in result.commits:
+                        self._commit(slot, commit, tokens)
+            wanted = [slot for slot in wanted if slot.finished]
+        self._ledger.flush()
 
     def _num_waiting(self) -> int:
         """Rows that no worker has."""
@@ -235,7 +260,7 @@ class Dispatcher:
 
     def _next(self, slot: Slot, number: int) -> list[Ticket]:
         found: list[Ticket] = []
-        elsewhere = len(self._workers.ready) > 1
+        elsewhere = any(not other.is_sick for other in self._workers.ready if other is not slot)
         skipped: list[Ticket] = []
         while self._ready and len(found) < number:
             ticket = self._ready.popleft()

@@ -292,6 +292,7 @@ class StageWorker:
         except Exception as error:  # storage that fails for longer than it is asked again, a row that Arrow can't hold
             failure = failure_of(error)
             if failure.kind is Kind.UNKNOWN and len(done) > 1:  # which row it is shows when each is written by itself
+                self._writing += len(done)
                 await asyncio.gather(*(self._commit([item]) for item in done))
             else:
                 self._report.failures += [(item.ticket, failure) for item in done]

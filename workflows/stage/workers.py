@@ -47,6 +47,8 @@ class Slot:
     rests_until: float = 0.0
     is_sick: bool = False
     num_rests: int = 0
+    is_hopeless: bool = False
+    """It failed as often with single rows as it took to give it only these."""
 
     @property
     def is_busy(self) -> bool:
@@ -56,13 +58,6 @@ class Slot:
     def is_rested(self) -> bool:
         return time.monotonic() >= self.rests_until
 
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether it failed as often with single rows as it took to give it only these."""
-        return self.is_sick and self.num_rests > self._limit
-
-    _limit: int = 4
-
     def ask(self, rows: Sequence[tuple[int, dict[str, Any]]], **how: Any) -> None:
         self.call = self.handle.exchange.remote(rows, **how)
 
@@ -70,14 +65,14 @@ class Slot:
         self.num_succeeded += 1
         self.succeeded_at = time.monotonic()
         self.failures_in_a_row = self.num_rests = 0
-        self.is_sick = False
+        self.is_sick = self.is_hopeless = False
 
     def fail(self, rows: int, limits: FailureLimits) -> None:
-        self._limit = limits.worker_failures
         self.failures_in_a_row += rows
         if self.failures_in_a_row >= limits.worker_failures:
             self.is_sick = True
             self.num_rests += 1
+            self.is_hopeless = self.num_rests > limits.worker_failures
             self.rests_until = time.monotonic() + limits.pause(self.num_rests)
 
     def take_tickets(self) -> list[Any]:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from actors.code_executor import CodeRefused
 from actors.engine import ContextOverflow, EngineError, RequestRefused
 from actors.engine.config import ScriptedEngineConfig
 from actors.remote import ActorLost, Handles
+from cluster import interrupts
 from genprm.records import BenchmarkSolution
 from genprm.section import Section
 from tests.free_port import free_port
@@ -263,3 +265,33 @@ def test_a_node_that_loses_power_costs_what_was_in_flight_and_no_row_is_blamed(t
     assert any(re.search(r"worker \d+ died \(its node (is gone|was preempted)\)", line) for line in result["warnings"])
     assert 1 <= result["repeated"] <= 8 + 8  # in flight on one of two workers, and done but not committed
     assert 120 <= result["done"] <= 120 + result["repeated"]
+
+
+class Stuck:
+    """Is done with every row but one at once."""
+
+    def __init__(self, folder: str, _: Section, __: Handles) -> None:
+        self._done = Path(folder) / "done"
+
+    async def process(self, row: dict[str, Any]) -> Sequence[BenchmarkSolution]:
+        if row["id"] == "p0":
+            await asyncio.sleep(60)
+        with self._done.open("a") as stream:
+            stream.write("x")
+        return [BenchmarkSolution(id=row["id"], problem=row["text"], steps=("a",), label=-1)]
+
+
+@pytest.mark.ray
+def test_what_is_done_when_a_job_is_interrupted_is_committed(tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(tmp_path, rows=20)
+    pool = Pool(rows_in_flight=4, commit_rows=1000, commit_s=60.0)
+
+    def interrupt() -> None:
+        while not (tmp_path / "done").exists() or (tmp_path / "done").stat().st_size < 19:
+            time.sleep(0.05)
+        monkeypatch.setattr(interrupts, "_asked", signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(stage(tmp_path, make_worker=partial(Stuck, str(tmp_path)), pool=pool), run)
+    assert Ledger.read(run.folder / "doubled").rows_in == 19
