@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
@@ -92,8 +93,9 @@ def scale(config: Config, arguments: Namespace) -> Mapping[str, object]:
 def overhead(config: Config, arguments: Namespace) -> Mapping[str, object]:
     import tempfile
 
-    from workflows.benchmarks.overhead import overhead_benchmark
+    from workflows.benchmarks.overhead import KEY, overhead_benchmark
 
+    os.environ[KEY] = "none"  # workers inherit it
     with connected(config), tempfile.TemporaryDirectory() as folder:
         return overhead_benchmark(config, Path(folder), arguments.seconds)
 

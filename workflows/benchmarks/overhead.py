@@ -6,7 +6,6 @@ filled in time, and the end of a stage, when there is too little left to do.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,8 @@ from workflows.stage.row_stage import RowStage
 from workflows.stage.run import Run
 from workflows.stage.stage import TableStage
 
+KEY = "GENPRM_SIMULATED_KEY"
+"""The environment variable that the endpoint's key is taken from; it must be set before Ray starts."""
 SAMPLES = 8
 """Completions of a request."""
 TOKENS = {"rollouts": SAMPLES * 50.0, "estimates": SAMPLES * 1.5 * 50.0, "rationales": 3 * 100.0 + 8.0}
@@ -104,9 +105,8 @@ def solutions(number: int) -> Iterator[Solution]:
 
 def over_http(config: Config, folder: Path, rows: int) -> dict[str, object]:
     """The requests of rollouts to one simulated endpoint: our stage beside Ray's own HTTP processor, which is given the same requests."""
-    os.environ["OPENAI_API_KEY"] = "none"
     with Endpoint() as endpoint:
-        engine = HttpEngineConfig(base_url=endpoint.url, model="m", max_in_flight=NUM_SEQUENCES)
+        engine = HttpEngineConfig(base_url=endpoint.url, model="m", max_in_flight=NUM_SEQUENCES, api_key_env=KEY)
         run = Run.untracked(Folder(str(folder / "http")))
         run_stage(TableStage(name="problems", writes=Problem, settings=Section(), make_rows=lambda _: problems(rows)), run)
         ours = run_stage(synthesis.rollouts(_with_engine(config, engine, 1)), run).work_seconds

@@ -34,7 +34,7 @@ from workflows.stage.versions import versions
 
 CANARY_ROWS = 4
 """So many rows are begun at first; the others when one has succeeded, or has not failed for a moment."""
-CANARY_S = 1.0
+CANARY_S = 0.25
 SIDE_BY_SIDE = 256
 """Light rows."""
 IDLE_COMMIT_S = 0.1
