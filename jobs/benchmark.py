@@ -210,7 +210,7 @@ BENCHMARKS = {
         run=overhead,
         help="how much of an engine's time the stages use, with simulated GPUs; and rollouts over HTTP beside ray.data.llm",
         what="rollouts, estimates and rationales with 1 and 4 simulated engines, {seconds:g} s each",
-        options={"--seconds": {"type": float, "default": 50.0, "metavar": "S", "help": "of each measurement (default: %(default)s)"}},
+        options={"--seconds": {"type": float, "default": 40.0, "metavar": "S", "help": "of each measurement (default: %(default)s)"}},
         changes=(
             *(f"rollouts.{setting}" for setting in ("first_round=8", "max_paths=8", "keep_per_kind=8")),
             *(f"estimates.paper.{state}=8" for state in ("start", "hard", "middle", "easy")),

@@ -5,6 +5,7 @@ What dies on the way loses nothing: the parts are there until the ledger names t
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ def _row_groups(folder: Folder, group: Sequence[File]) -> Iterator[pa.Table]:
     for file in group:
         if not file.num_rows:
             continue
-        with folder.open(file.name) as stream:
+        with io.BytesIO(folder.read_bytes(file.name)) if file.num_bytes < GROUP_BYTES else folder.open(file.name) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(batch_size=GROUP_ROWS):
                 held.append(pa.Table.from_batches([batch]).replace_schema_metadata(None))
                 num_rows += len(batch)
