@@ -12,7 +12,7 @@ from actors import remote
 from actors.code_executor import CodeRefused, CodeResult, CodeStatus
 from actors.code_turns import CodeTurn, write_with_code
 from actors.engine import Completion, Finish, Request, Sampling, Turn
-from actors.remote import ActorLost, RemoteExecutors
+from actors.remote import ActorLost, RemoteEngine, RemoteExecutors
 
 
 class Method:
@@ -133,3 +133,41 @@ def test_a_refused_block_is_no_output() -> None:
             )
         )  # fmt: skip
     assert "gone" not in turn.text
+
+
+class Host:
+    """What a handle to an engine's actor looks like: it answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Request, asyncio.Future[list[Completion]]]] = []
+        self.generate = self
+
+    def remote(self, request: Request) -> asyncio.Future[list[Completion]]:
+        answer: asyncio.Future[list[Completion]] = asyncio.get_running_loop().create_future()
+        self.asked.append((request, answer))
+        return answer
+
+
+def test_requests_go_to_the_engine_with_the_fewest_completions_to_write() -> None:
+    hosts = [Host(), Host()]
+
+    def asking(n: int) -> Request:
+        return Request(turns=(Turn(role="user", content="?"),), prefix="", sampling=Sampling(), seed=0, n=n)
+
+    async def run() -> None:
+        engine = RemoteEngine(hosts)
+        tasks = [asyncio.create_task(engine.generate(asking(n))) for n in (8, 2, 2, 2, 2)]
+        await asyncio.sleep(0)
+        assert [[request.n for request, _ in host.asked] for host in hosts] == [[8], [2, 2, 2, 2]]
+        hosts[0].asked[0][1].set_result([])
+        await tasks[0]
+        tasks.append(asyncio.create_task(engine.generate(asking(1))))
+        await asyncio.sleep(0)
+        assert [len(host.asked) for host in hosts] == [2, 4]
+        for host in hosts:
+            for _, answer in host.asked:
+                if not answer.done():
+                    answer.set_result([])
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())

@@ -36,7 +36,7 @@ of code."""
 
 
 def overhead_benchmark(config: Config, folder: Path, seconds: float) -> dict[str, object]:
-    """Shares of the ideal throughput with 1 and 4 engines, each measured for about ``seconds`` (rationales 1.75 and 0.25 times as long); and
+    """Shares of the ideal throughput with 1 and 4 engines, each measured for about ``seconds`` (rationales for 1.75 and 0.25 of it); and
     rollouts over HTTP beside Ray's own processor. Prints a table; Ray must be connected."""
     engine = ScriptedEngineConfig(script="workflows.benchmarks.simulated:gpu", num_cpus=0.1)
     found: dict[str, dict[int, float]] = {}

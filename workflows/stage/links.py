@@ -41,6 +41,8 @@ def source(reference: str, stage: str, setting: str) -> Folder:
     folder = dataset(Folder(run), name)
     if not folder.exists(DONE):
         raise UserError(f"{setting} = {reference!r}: no finished stage {name} is there; give the directory of a run that has one")
+    if "files" not in folder.read_json(DONE):
+        raise UserError(f"{setting} = {reference!r}: it was written by an earlier version of this project, which this one can't read")
     return folder
 
 

@@ -29,12 +29,23 @@ def is_begun(folder: Folder) -> bool:
     return folder.exists(parts.PLAN) and (Ledger.is_begun(folder) or (folder / "checkpoints").exists("latest"))
 
 
+def is_of_earlier_version(folder: Folder) -> bool:
+    """Whether a stage was made, or begun, before stages had a ledger."""
+    if folder.exists(DONE):
+        return "files" not in folder.read_json(DONE)
+    return not Ledger.is_begun(folder) and bool(folder.names(prefix="part-"))
+
+
 def check_plan(folder: Folder, plan: Mapping[str, Any], *, other_versions: bool = False) -> None:
     """StageRefused, with what differs and the remedy, where something was made with another plan.
 
     ``plan`` has config, inputs, columns and versions. Other versions are refused for an unfinished stage only, and not if they are
     allowed.
     """
+    if is_of_earlier_version(folder):
+        raise StageRefused(
+            f"{folder.uri} was written by an earlier version of this project, which this one can't read; take another --run-dir"
+        )
     if not is_begun(folder):
         return
     before = folder.read_json(parts.PLAN)

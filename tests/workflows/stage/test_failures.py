@@ -31,7 +31,7 @@ from tests.free_port import free_port
 from tests.workflows.stage.endpoint import Asker, serving
 from tests.workflows.stage.test_row_stage import NO_POOL, begin, ids, stage
 from workflows.stage import parts
-from workflows.stage.errors import Reject, StageFailed
+from workflows.stage.errors import Reject, SetupFailed, StageFailed
 from workflows.stage.failures import Failure, Kind, Window, failure_of
 from workflows.stage.graph import run_stage
 from workflows.stage.ledger import Ledger
@@ -295,3 +295,24 @@ def test_what_is_done_when_a_job_is_interrupted_is_committed(tmp_path: Path, loc
     with pytest.raises(KeyboardInterrupt):
         run_stage(stage(tmp_path, make_worker=partial(Stuck, str(tmp_path)), pool=pool), run)
     assert Ledger.read(run.folder / "doubled").rows_in == 19
+
+
+@pytest.mark.ray
+def test_what_an_autoscaler_may_bring_is_waited_for_and_said(tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(tmp_path)
+    engine = ScriptedEngineConfig(script="tests.actors.scripts:solver", num_cpus=64)
+    large = stage(tmp_path, make_worker=partial(Buggy, 100), engine=engine)
+    with pytest.raises(SetupFailed, match=r"stage doubled needs 65 CPU, of which there are 8; lower engines"):
+        run_stage(large, run)
+    monkeypatch.setattr("workflows.stage.graph.growable", lambda: [{"CPU": 128.0}])
+    monkeypatch.setattr("workflows.stage.workers.WAITING_EVERY_S", 0.5)
+    said: list[str] = []
+
+    def warn(text: str) -> None:
+        said.append(text)
+        monkeypatch.setattr(interrupts, "_asked", signal.SIGINT)
+
+    monkeypatch.setattr(run.terminal, "warn", warn)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(large, run)
+    assert said == ["doubled: waiting for a worker to start, which needs 64 CPU"]

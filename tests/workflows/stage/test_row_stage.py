@@ -19,6 +19,7 @@ import pytest
 from actors.engine.config import ScriptedEngineConfig
 from actors.remote import Handles
 from actors.storage import Folder
+from genprm.errors import UserError
 from genprm.records import BenchmarkSolution, Problem
 from genprm.section import Section
 from workflows.stage import parts
@@ -26,7 +27,7 @@ from workflows.stage.errors import Reject, SetupFailed, StageRefused
 from workflows.stage.graph import run_stage
 from workflows.stage.ledger import Ledger
 from workflows.stage.limits import FailureLimits
-from workflows.stage.links import DONE
+from workflows.stage.links import DONE, source
 from workflows.stage.lock import locked
 from workflows.stage.pool import Pool
 from workflows.stage.retry import retry, stage_and_reason
@@ -215,6 +216,13 @@ def test_a_changed_setting_or_input_is_refused_by_name(tmp_path: Path, local_ray
     (run.folder / "doubled").write_json(parts.PLAN, plan | {"columns": {"id": "string"}})
     with pytest.raises(StageRefused, match="another version of this project"):
         run_stage(stage(tmp_path), run)
+    record = (run.folder / "doubled").read_json(DONE)
+    del record["files"]  # as it was before there were ledgers
+    (run.folder / "doubled").write_json(DONE, record)
+    with pytest.raises(StageRefused, match="an earlier version of this project"):
+        run_stage(stage(tmp_path), run)
+    with pytest.raises(UserError, match="an earlier version of this project"):
+        source(f"{run.folder.uri}:doubled", "doubled", "reuse")
 
 
 def test_rejected_rows_are_retried_and_what_reads_them_gets_the_new_ones(tmp_path: Path, local_ray: None) -> None:
