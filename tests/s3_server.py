@@ -97,7 +97,7 @@ def serving(port: int) -> Iterator[Server]:
 
 
 def main() -> None:
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import run_simple
 
     run_simple("127.0.0.1", int(sys.argv[1]), Moody(DomainDispatcherApplication(create_backend_app)), threaded=True)

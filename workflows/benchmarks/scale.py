@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from genprm.section import Section
 from workflows import synthesis
 from workflows.benchmarks.simulated import write_problems
 from workflows.config import Config
-from workflows.stage import record
 from workflows.stage.graph import run_stage
+from workflows.stage.ledger import Ledger
 from workflows.stage.links import DONE
 from workflows.stage.row_stage import RowStage
 from workflows.stage.run import Run
@@ -29,7 +28,7 @@ from workflows.stage.stage import Stage
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A stage: rows read, seconds in all and of its end, MiB of the driver when it was over, files left."""
+    """A stage: rows read, seconds in all and from its last commit to its end, MiB of the driver when it was over, files left."""
 
     stage: str
     rows: int
@@ -39,46 +38,21 @@ class Measured:
     files: int
 
 
-class _Clock:
-    """Seconds that the ends of stages took."""
-
-    def __init__(self) -> None:
-        self.finish_s = 0.0
-
-
 def measure(stage: Stage, run: Run) -> Measured:
-    with _timing_the_end() as clock:
-        began = time.monotonic()
-        summary = run_stage(stage, run)
-        seconds = time.monotonic() - began
+    began = time.time()
+    summary = run_stage(stage, run)
+    ended = time.time()
+    last_commit = max(committed for _, _, committed in Ledger.read(run.folder / stage.name).spans.values())
+    seconds, finish_s = ended - began, ended - last_commit
     files = sum(len(names) for _, _, names in os.walk(Path(run.folder.uri, stage.name)))
-    rate = summary.rows_in / max(1e-9, seconds - clock.finish_s)
-    found = Measured(stage=stage.name, rows=summary.rows_in, seconds=seconds, finish_s=clock.finish_s, driver_mib=driver_mib(), files=files)
+    rate = summary.rows_in / max(1e-9, seconds - finish_s)
+    found = Measured(stage=stage.name, rows=summary.rows_in, seconds=seconds, finish_s=finish_s, driver_mib=driver_mib(), files=files)
     print(
         f"{found.stage:20} {found.rows:>10,} rows {seconds:7.1f} s {rate:>8,.0f} rows/s, end {found.finish_s:5.1f} s, driver "
         f"{found.driver_mib:6.0f} MiB, {found.files:3} files",
         flush=True,
     )
     return found
-
-
-@contextlib.contextmanager
-def _timing_the_end() -> Iterator[_Clock]:
-    """How long `record.compact` takes, which is all of a stage's end that grows with its rows."""
-    clock, compact = _Clock(), record.compact
-
-    def timed(*arguments: Any) -> Any:
-        began = time.monotonic()
-        try:
-            return compact(*arguments)
-        finally:
-            clock.finish_s += time.monotonic() - began
-
-    record.compact = timed
-    try:
-        yield clock
-    finally:
-        record.compact = compact
 
 
 def driver_mib() -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.engine import Request, Sampling, Turn
+from actors.engine import Completion, Request, Sampling, Turn
 from actors.engine.config import HttpEngineConfig
 from actors.engine.http_engine import HttpEngine
 from workflows.benchmarks import simulated
@@ -32,7 +32,7 @@ def test_more_sequences_than_there_is_room_for_take_longer(monkeypatch: pytest.M
     }
 
 
-async def _gpu(asked: Request) -> list[simulated.Completion]:
+async def _gpu(asked: Request) -> list[Completion]:
     return await simulated.gpu(asked)
 
 

@@ -31,10 +31,21 @@ from workflows.stage.graph import run_stage
 from workflows.stage.ledger import Ledger
 from workflows.stage.pool import Pool
 from workflows.stage.run import Run
-from workflows.stage.terminal import Terminal
+from workflows.stage.terminal import Mode, Terminal
 from workflows.stage.tracking import Tracker, TrackingConfig
 
 NUM_ROWS = 120
+
+
+class Heard(Terminal):
+    """Keeps what it is told."""
+
+    def __init__(self, mode: Mode) -> None:
+        super().__init__(mode)
+        self.heard: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.heard.append(text)
 
 
 class Marker:
@@ -66,9 +77,7 @@ def main() -> None:
     from cluster.session import RayConfig, connect, disconnect
 
     connect(RayConfig(address=cluster.address))
-    warnings: list[str] = []
-    terminal = Terminal("quiet")
-    terminal.warn = warnings.append  # type: ignore[method-assign]
+    terminal = Heard("quiet")
     run = Run(
         folder=begin(folder, rows=NUM_ROWS).folder,
         tracker=Tracker(TrackingConfig(uri="off"), job="t", run=Folder(str(folder)), resolved={}),
@@ -93,7 +102,7 @@ def main() -> None:
         "rejects": summary.rejects,
         "repeated": summary.rows_repeated,
         "done": len(done),
-        "warnings": warnings,
+        "warnings": terminal.heard,
     }
     disconnect()
     cluster.shutdown()
