@@ -42,6 +42,8 @@ def connect(config: RayConfig) -> list[str]:
     # The second reader lists files and reads footers in tasks of their own, for which Ray starts a dozen processes: 12 s for
     # a stage of 60 rows on 2 cores, against 3 s.
     context.use_datasource_v2 = False
+    # Rows that engines work on for long keep Ray Data waiting; after 30 minutes without a new one it would end the stage.
+    context.execution_no_progress_timeout_s = -1
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:

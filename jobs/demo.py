@@ -37,7 +37,9 @@ def main() -> int:
         from jobs.config import load
 
         folder = Folder(cli.run_folder(arguments))
-        if folder.exists("results.json"):
+        if arguments.retry:
+            folder.delete("results.json")
+        elif folder.exists("results.json"):
             from workflows.demo.results import show
 
             try:
