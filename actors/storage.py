@@ -328,7 +328,7 @@ class _Remote:
             file = target / posixpath.relpath(key, self._prefix or ".")
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("wb") as stream:
-                for chunk in obstore.get(self._client, key):
+                for chunk in self._ask(key, lambda _, key=key: obstore.get(self._client, key)):  # type: ignore[misc]
                     stream.write(chunk)
 
     def delete(self, name: str) -> None:
@@ -340,7 +340,8 @@ class _Remote:
     def delete_folder(self, name: str) -> None:
         keys = self._keys(name)
         for first in range(0, len(keys), 1000):
-            obstore.delete(self._client, keys[first : first + 1000])
+            some = keys[first : first + 1000]
+            self._ask(name, lambda _, some=some: obstore.delete(self._client, some))  # type: ignore[misc]
 
     def _keys(self, name: str) -> list[str]:
         return [item["path"] for item in self._items(name)]
@@ -368,7 +369,10 @@ class _Reader(io.RawIOBase):
         return int(self._reader.tell())
 
     def readinto(self, buffer: Any) -> int:
-        data = bytes(self._reader.read(len(buffer)))
+        try:
+            data = bytes(self._reader.read(len(buffer)))
+        except BaseError as error:
+            raise StorageError(str(error).splitlines()[0][:500]) from error
         buffer[: len(data)] = data
         return len(data)
 

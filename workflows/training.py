@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -152,6 +153,14 @@ def read_log(folder: Folder) -> list[dict[str, Any]]:
     return [steps[step] for step in sorted(steps)]
 
 
+def cut_unfinished_line(file: Path) -> None:
+    """Take away what a process that was killed left of a line; else the next one would be written behind it."""
+    if file.exists():
+        data = file.read_bytes()
+        if not data.endswith(b"\n"):
+            file.write_bytes(data[: data.rfind(b"\n") + 1])
+
+
 class _Following:
     """Shows the training log's new lines as progress, as long as it is entered."""
 
@@ -208,6 +217,8 @@ def _train_in_worker(settings: dict[str, Any]) -> None:
     if trainer.load_checkpoint(mirror.local / CHECKPOINTS) and rank == 0:
         print(f"resuming from step {trainer.step} of {len(trainer.batches)}", flush=True)
     began = pushed = time.monotonic()
+    if rank == 0:
+        cut_unfinished_line(mirror.local / LOG)
     with (mirror.local / LOG).open("a") as log:
         for step in trainer.train():
             now = time.monotonic()
@@ -222,7 +233,7 @@ def _train_in_worker(settings: dict[str, Any]) -> None:
             if trainer.step % config.checkpoint_every_steps == 0 or trainer.step == len(trainer.batches):
                 trainer.save_checkpoint(mirror.local / CHECKPOINTS)
                 dist.barrier()
-                mirror.push_checkpoint(CHECKPOINTS)
+                mirror.push_checkpoint(CHECKPOINTS, trainer.tag)
                 dist.barrier()
                 if rank == 0:
                     mirror.push_latest(CHECKPOINTS, LOG)

@@ -38,10 +38,9 @@ class Mirror:
             (self._folder / checkpoints / tag).download(self.local / checkpoints / tag)
             (self.local / checkpoints / LATEST).write_bytes(latest)
 
-    def push_checkpoint(self, checkpoints: str) -> None:
-        """Copy this node's files of the newest checkpoint. ``latest`` follows when all nodes are through (`push_latest`)."""
+    def push_checkpoint(self, checkpoints: str, tag: str) -> None:
+        """Copy this node's files of a checkpoint. ``latest`` follows when all nodes are through (`push_latest`)."""
         if self._copies:
-            tag = (self.local / checkpoints / LATEST).read_text().strip()
             (self._folder / checkpoints).upload_folder(tag, self.local / checkpoints / tag)
 
     def push_latest(self, checkpoints: str, log: str) -> None:

@@ -107,9 +107,14 @@ class Trainer:
         self.step = int(state["step"])
         return True
 
+    @property
+    def tag(self) -> str:
+        """The name of a checkpoint of now."""
+        return f"step-{self.step}"
+
     def save_checkpoint(self, folder: Path) -> None:
         """Every process calls this; DeepSpeed names the checkpoint in ``latest`` only after all have written."""
-        self._engine.save_checkpoint(str(folder), tag=f"step-{self.step}", client_state={"step": self.step})
+        self._engine.save_checkpoint(str(folder), tag=self.tag, client_state={"step": self.step})
 
     def train(self) -> Iterator[dict[str, float]]:
         """One yield per optimizer step from where the trainer stands: loss, learning rate, tokens."""

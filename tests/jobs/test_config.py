@@ -112,7 +112,7 @@ def test_what_reads_a_table_and_does_not_name_it_reads_the_first() -> None:
 def test_a_model_of_another_run_is_served_from_there(tmp_path: Path) -> None:
     other = tmp_path / "other" / "train" / "genprm"
     other.mkdir(parents=True)
-    (other / "_stage.json").write_text("{}")
+    (other / "_stage.json").write_text('{"format": 2}')
     (other / "export").mkdir()
     (other / "export" / "config.json").write_text("{}")
     config = load("jobs/presets/laptop.toml", [f'reuse.train/genprm="{tmp_path / "other"}"'], RUN)

@@ -50,6 +50,10 @@ def data_files(path: str, setting: str) -> list[Path]:
             raise UserError(
                 f"{setting} = {path!r}: there is no such file or folder; give one ({KINDS}), patterns are for file systems"
             ) from error
+        except OSError as error:
+            raise UserError(
+                f"{setting} = {path!r}: can't be read ({error}); check the name, AWS_ENDPOINT_URL, the region and the credentials"
+            ) from error
     if os.path.isdir(path):
         files = sorted(file for file in Path(path).rglob("*") if _is_data(file, Path(path)))
         if not files:

@@ -29,7 +29,9 @@ GROUP_BYTES = 64 << 20
 def compact(folder: Folder, stage: str, schema: pa.Schema, ledger: Ledger) -> list[File]:
     """Merge all parts that the ledger names; gives the stage's files, which it then names in their place."""
     if not any(file.name.startswith(parts.PARTS) for file in ledger.files.values()) and not ledger.retracted and ledger.files:
-        return list(ledger.files.values())
+        files = list(ledger.files.values())
+        remove(folder, files)
+        return files
     old = list(ledger.files.values())
     groups = list(grouped(old))
     names = [f"part-{ledger.generation:02}-{index:05}.parquet" for index in range(len(groups))]
@@ -40,7 +42,7 @@ def compact(folder: Folder, stage: str, schema: pa.Schema, ledger: Ledger) -> li
     ]
     new: list[File] = ray.get(merged)
     ledger.compact(new)
-    remove(folder, old)
+    remove(folder, new)
     return new
 
 
@@ -57,14 +59,15 @@ def grouped(files: Iterable[File]) -> Iterator[list[File]]:
     yield group
 
 
-def remove(folder: Folder, old: Sequence[File]) -> None:
-    """Delete what was merged, and what workers left behind that died before their part counted."""
+def remove(folder: Folder, files: Sequence[File]) -> None:
+    """Delete all but the stage's files: what was merged, and what was left by workers and jobs that died."""
     folder.delete_folder(parts.PARTS)
-    for file in old:
-        if not file.name.startswith(parts.PARTS):
-            folder.delete(file.name)
-            if file.num_rejects:
-                folder.delete(parts.rejects_name(file))
+    kept = {file.name for file in files}
+    for name in set(folder.names(prefix="part-")) - kept:
+        folder.delete(name)
+    with_rejects = {file.name for file in files if file.num_rejects}
+    for name in set((folder / parts.REJECTS).names(prefix="part-")) - with_rejects:
+        folder.delete(f"{parts.REJECTS}/{name}")
 
 
 def _merge(folder: Folder, stage: str, name: str, schema: pa.Schema, group: Sequence[File], retracted: dict[str, set[str]]) -> File:

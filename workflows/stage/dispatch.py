@@ -243,7 +243,13 @@ class Dispatcher:
             return []
         slot.probe = False
         if slot.is_sick:
-            return self._next(slot, 1) if not slot.tickets and slot.is_rested else []
+            if slot.tickets or not slot.is_rested:
+                return []
+            tickets = self._next(slot, 1)
+            if not tickets and self._probes:  # nothing else is left
+                slot.probe = True
+                tickets = self._probes.popleft().tickets
+            return tickets
         if self._probes:
             if slot.tickets:  # one worker runs empty for it: a group is tried by itself
                 first = next(other for other in self._workers.ready if not other.is_sick)
@@ -348,7 +354,7 @@ class Dispatcher:
 
     def _bury(self, slot: Slot, death: Exception) -> None:
         """A worker died: find out whether of a row, and have its rows done again."""
-        finished = set(slot.finished)
+        in_probe, finished = slot.probe, set(slot.finished)
         tickets = slot.take_tickets()
         cause = self._workers.bury(slot, death)
         unfinished = [ticket for ticket in tickets if ticket.number not in finished]
@@ -365,7 +371,7 @@ class Dispatcher:
             self._probes.extend((Probe(tickets=suspects[:half]), Probe(tickets=suspects[half:])))
             return
         (ticket,) = suspects
-        ticket.deaths += 1
+        ticket.deaths += in_probe  # else it may have died before, idle
         if ticket.deaths >= DEATHS_ALONE:
             self._num_killed += 1
             if self._num_killed > self._limits.unknown_rows:

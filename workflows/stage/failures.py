@@ -14,7 +14,7 @@ import traceback
 from collections import deque
 from dataclasses import dataclass
 
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from actors.code_executor import CodeRefused
 from actors.engine.base import ContextOverflow, EngineError, RequestRefused
@@ -50,6 +50,9 @@ def failure_of(error: Exception) -> Failure:
     """What an exception from a row's processing says about the row."""
     if isinstance(error, Reject):
         return Failure(kind=Kind.DATA, reason=error.reason, detail=error.detail)
+    cause = error.cause if isinstance(error, RayTaskError) else None
+    if isinstance(cause, Exception) and not isinstance(cause, RayError):  # raised in an engine or executor that is another actor
+        return failure_of(cause)
     text = str(error)[:DETAIL_CHARACTERS]
     if isinstance(error, ContextOverflow):
         return Failure(kind=Kind.DATA, reason="context overflow", detail=text)

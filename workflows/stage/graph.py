@@ -9,8 +9,10 @@ Invariants: a stage runs once, after all that it reads; after a failure or Ctrl-
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+import time
 from collections.abc import Collection, Iterable, Sequence
 
 from cluster import interrupts
@@ -23,6 +25,9 @@ from workflows.stage.record import check_plan, is_begun, summary_of
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage
 from workflows.stage.summary import StageSummary
+
+DRAIN_S = 10.0
+"""After an interrupt stages have so long to record what they have done."""
 
 
 def needed(stages: Sequence[Stage], wanted: Collection[str] | None, run: Run) -> list[Stage]:
@@ -138,6 +143,21 @@ class _Execution:
         self._ended: queue.SimpleQueue[tuple[str, StageSummary | BaseException]] = queue.SimpleQueue()
 
     def finish(self) -> list[StageSummary]:
+        try:
+            return self._finish()
+        except KeyboardInterrupt:
+            self._drain()
+            raise
+
+    def _drain(self) -> None:
+        """After an interrupt: wait for the stages that run, which record what they have done."""
+        until = time.monotonic() + DRAIN_S
+        while self._running and time.monotonic() < until:
+            with contextlib.suppress(queue.Empty):
+                name, _ = self._ended.get(timeout=0.1)
+                del self._running[name]
+
+    def _finish(self) -> list[StageSummary]:
         failure: BaseException | None = None
         while self._running or (self._waiting and failure is None):
             if failure is None:

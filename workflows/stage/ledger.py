@@ -206,9 +206,10 @@ class Ledger:
 
     def clear(self) -> None:
         """Forget all: the stage begins again."""
-        for number in reversed(range(self._first, self._next)):  # the first one last: what is left half-way is read as what it was
-            self._folder.delete(_segment(number))
-        self._folder.delete(MERGED)
+        left = [name for name in self._folder.names() if name < _segment(self._first)]  # by a merge that was cut short
+        behind = [_segment(number) for number in reversed(range(self._first, self._next))]
+        for name in (*left, *behind, MERGED):  # in this order: what is left half-way is read as what it was some time before
+            self._folder.delete(name)
         self.__init__(self._stage)  # type: ignore[misc]
 
     def _add(self, entry: dict[str, Any]) -> None:

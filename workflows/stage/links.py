@@ -16,6 +16,8 @@ from genprm.errors import UserError
 from workflows.stage.errors import StageRefused
 from workflows.stage.ledger import Ledger
 
+FORMAT = 2
+"""Of a stage's folder; stands in its plan and record."""
 LINK = "_link.json"
 DONE = "_stage.json"
 _STAGE_NAME = re.compile(r"[a-z_]+(/[\w.-]+)*")
@@ -41,7 +43,7 @@ def source(reference: str, stage: str, setting: str) -> Folder:
     folder = dataset(Folder(run), name)
     if not folder.exists(DONE):
         raise UserError(f"{setting} = {reference!r}: no finished stage {name} is there; give the directory of a run that has one")
-    if "files" not in folder.read_json(DONE):
+    if folder.read_json(DONE).get("format") != FORMAT:
         raise UserError(f"{setting} = {reference!r}: it was written by an earlier version of this project, which this one can't read")
     return folder
 

@@ -91,19 +91,16 @@ class _Lease:
             return
         except FileExistsError:
             pass
-        seen, since = self._seen(), time.monotonic()
-        holder = seen[1]
+        (tag, holder), since = self._seen(), time.monotonic()
         say(f"{self._run.uri} is locked by {holder}; waiting up to {EXPIRE_S:.0f} s to see whether it lives")
-        while time.monotonic() - since < EXPIRE_S:
+        while tag is not None and time.monotonic() - since < EXPIRE_S:
             time.sleep(min(1.0, EXPIRE_S / 10))
-            now = self._seen()
-            if now[0] is None:
-                break
-            if now[0] != seen[0]:
-                raise _held(self._run, now[1])
+            now, holder = self._seen()
+            if now is not None and now != tag:
+                raise _held(self._run, holder)
+            tag = now
         try:
-            tag = self._seen()[0]
-            self._tag = self._run.write_new(LOCK, self._data()) if tag is None else self._run.replace(LOCK, self._data(), seen[0] or tag)
+            self._tag = self._run.write_new(LOCK, self._data()) if tag is None else self._run.replace(LOCK, self._data(), tag)
         except FileExistsError as error:  # another one was waiting, too
             raise _held(self._run, self._seen()[1]) from error
 
@@ -120,8 +117,11 @@ class _Lease:
             try:
                 self._tag = self._run.replace(LOCK, self._data(), self._tag)
             except (FileExistsError, FileNotFoundError):
-                if self._is_mine():  # the answer to a write was lost, and the write was made again
-                    self._tag = self._run.tag(LOCK)
+                try:
+                    if self._is_mine():  # the answer to a write was lost, and the write was made again
+                        self._tag = self._run.tag(LOCK)
+                        continue
+                except OSError:  # not to be known now
                     continue
                 print(f"error: {self._run.uri} was taken over by {self._seen()[1]}; this job ends", file=sys.stderr, flush=True)
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -132,7 +132,7 @@ class _Lease:
     def _is_mine(self) -> bool:
         try:
             return bool(self._run.read_json(LOCK)["id"] == self._id)
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return False
 
     def release(self) -> None:

@@ -13,7 +13,7 @@ from workflows.stage import parts
 from workflows.stage.compaction import compact
 from workflows.stage.errors import StageFailed, StageRefused
 from workflows.stage.ledger import Ledger
-from workflows.stage.links import DONE
+from workflows.stage.links import DONE, FORMAT
 from workflows.stage.run import Run
 from workflows.stage.summary import StageSummary
 from workflows.stage.versions import versions
@@ -30,10 +30,8 @@ def is_begun(folder: Folder) -> bool:
 
 
 def is_of_earlier_version(folder: Folder) -> bool:
-    """Whether a stage was made, or begun, before stages had a ledger."""
-    if folder.exists(DONE):
-        return "files" not in folder.read_json(DONE)
-    return not Ledger.is_begun(folder) and bool(folder.names(prefix="part-"))
+    """Whether a stage was made, or begun, in a form that is read no more."""
+    return folder.exists(parts.PLAN) and folder.read_json(parts.PLAN).get("format") != FORMAT
 
 
 def check_plan(folder: Folder, plan: Mapping[str, Any], *, other_versions: bool = False) -> None:

@@ -37,8 +37,13 @@ def retry(stages: Sequence[Stage], name: str, reason: str, run: Run) -> str:
         there = ", ".join(f"{found!r} ({count})" for found, count in ledger.rejects.most_common(10)) or "none"
         raise UserError(f"--retry {name}{':' if reason else ''}{reason}: no rejected row has such a reason; there are: {there}")
     again = [stage for stage in stages if name in _ancestors(stage, by_name) and (run.folder / stage.name).exists(parts.PLAN)]
+    whole: set[str] = set()
+    for stage in again:
+        follows = {name, *(one.name for one in again)}.intersection(stage.after)  # a model that is trained again, say
+        if not stage.is_incremental or follows or whole.intersection(stage.reads):
+            whole.add(stage.name)
     for stage in reversed(again):
-        _open(stage, run, whole=not stage.is_incremental)
+        _open(stage, run, whole=stage.name in whole)
     (run.folder / name).delete(DONE)  # before the ledger: a record must not name what the ledger takes back
     ledger.retract(reason)
     return f"{name}: {number:,} rejected rows are processed again" + (f", then {', '.join(stage.name for stage in again)}" if again else "")

@@ -204,6 +204,8 @@ class _LightWork:
                     failed += [(key, Failure(**failure)) for key, failure in found["failures"]]
                 interrupts.check()
                 self._ledger.flush(if_due=True)
+                if len(failed) > self._limits.unknown_rows:
+                    break
             self._judge(failed)
         finally:
             self._ledger.close()

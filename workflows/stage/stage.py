@@ -15,6 +15,7 @@ from genprm.records import Record
 from genprm.section import Section
 from workflows.stage import parts
 from workflows.stage.ledger import Ledger
+from workflows.stage.links import FORMAT
 from workflows.stage.parts import RejectedRow
 from workflows.stage.record import columns, finish
 from workflows.stage.run import Run
@@ -79,6 +80,7 @@ class Stage(ABC):
         except ValueError as error:
             raise UserError(f"{self.setting}.{error}" if self.setting else f"stage {self.name}: {error}") from error
         return {
+            "format": FORMAT,
             "config": config,
             "inputs": {read.partition("/")[0]: run.contents(read) for read in self.reads},
             "columns": columns(self.writes.schema()),

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+import pyarrow as pa
 import ray
 
 from actors.engine.base import EngineDied
@@ -70,9 +71,13 @@ class Work:
     def build(self) -> RowWorker:
         return self.make_worker(self.settings, self.handles)
 
+    def table(self, done: Sequence[Done]) -> pa.Table:
+        """The output of finished rows."""
+        return pa.Table.from_pylist(_output(done), schema=self.writes.schema())
+
     def write(self, done: Sequence[Done], ready: float) -> Commit:
         """Write finished rows as a part."""
-        output = [record.row() for item in done if not isinstance(item.result, RejectedRow) for record in item.result]
+        output = _output(done)
         return parts.write_part(
             self.folder,
             output,
@@ -101,6 +106,10 @@ class Done:
     @property
     def tokens(self) -> int:
         return 0 if isinstance(self.result, RejectedRow) else sum(getattr(record, "num_tokens", None) or 0 for record in self.result)
+
+
+def _output(done: Sequence[Done]) -> list[dict[str, Any]]:
+    return [record.row() for item in done if not isinstance(item.result, RejectedRow) for record in item.result]
 
 
 @dataclass(kw_only=True)
@@ -250,6 +259,8 @@ class StageWorker:
     async def _run(self, ticket: int, row: dict[str, Any]) -> None:
         try:
             result = await run_row(self._worker, row, str(row[self._work.key]), ticket)
+        except asyncio.CancelledError:  # by a library; the ticket must be reported all the same
+            result = Failure(kind=Kind.TRANSIENT, reason="CancelledError", detail="the row's processing was cancelled")
         except EngineDied as error:
             print(f"{self._work.stage}: {error}; this worker exits and is replaced", file=sys.stderr, flush=True)
             os._exit(17)
@@ -315,4 +326,17 @@ def in_turn(work: Work, rows: Sequence[dict[str, Any]]) -> tuple[Commit, list[tu
 
     results = asyncio.run(process())
     failures = [(key, result) for key, result in results if isinstance(result, Failure)]
-    return work.write([result for _, result in results if isinstance(result, Done)], work.began), failures
+    done = [result for _, result in results if isinstance(result, Done)]
+    try:
+        return work.write(done, work.began), failures
+    except Exception as error:
+        if failure_of(error).kind is not Kind.UNKNOWN:
+            raise
+    fitting = []
+    for item in done:  # which row it is that Arrow can't hold shows when each is put into a table by itself
+        try:
+            work.table([item])
+            fitting.append(item)
+        except Exception as error:
+            failures.append((item.key, failure_of(error)))
+    return work.write(fitting, work.began), failures

@@ -208,6 +208,7 @@ class Workers:
     def bury(self, slot: Slot, death: Exception) -> str | None:
         """Take a dead worker out; gives why it is dead, if that is known and has nothing to do with its rows."""
         self.ready.remove(slot)
+        self._is_shrinking = False
         with contextlib.suppress(RayError):
             ray.kill(slot.handle)  # one that can't be reached may live
         if isinstance(death, ActorUnavailableError):

@@ -88,7 +88,7 @@ def main() -> None:
         while Ledger.read(run.folder / "doubled").rows_in < 30 or len(ray.nodes()) < 2:
             time.sleep(0.05)
         raylet = psutil.Process(next(iter(second.all_processes["raylet"])).process.pid)
-        for process in [*raylet.children(recursive=True), raylet]:
+        for process in [raylet, *raylet.children(recursive=True)]:  # the raylet first: it must not tell of the others' deaths
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
 

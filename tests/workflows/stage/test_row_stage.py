@@ -216,9 +216,10 @@ def test_a_changed_setting_or_input_is_refused_by_name(tmp_path: Path, local_ray
     (run.folder / "doubled").write_json(parts.PLAN, plan | {"columns": {"id": "string"}})
     with pytest.raises(StageRefused, match="another version of this project"):
         run_stage(stage(tmp_path), run)
-    record = (run.folder / "doubled").read_json(DONE)
-    del record["files"]  # as it was before there were ledgers
-    (run.folder / "doubled").write_json(DONE, record)
+    for name in (parts.PLAN, DONE):  # as it was before there were ledgers
+        record = (run.folder / "doubled").read_json(name)
+        del record["format"]
+        (run.folder / "doubled").write_json(name, record)
     with pytest.raises(StageRefused, match="an earlier version of this project"):
         run_stage(stage(tmp_path), run)
     with pytest.raises(UserError, match="an earlier version of this project"):
