@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from actors.code_executor import CodeRefused
 from actors.engine import ContextOverflow, EngineError, RequestRefused
@@ -60,6 +61,13 @@ LIGHT_ENGINE = ScriptedEngineConfig(script="tests.actors.scripts:solver", num_cp
 def test_three_kinds(error: Exception, kind: Kind, reason: str) -> None:
     failure = failure_of(error)
     assert (failure.kind, failure.reason) == (kind, reason)
+
+
+def test_what_another_actor_raised_counts_as_what_it_is() -> None:
+    for cause, kind in ((TypeError("x"), Kind.UNKNOWN), (ContextOverflow("x"), Kind.DATA), (EngineError("x"), Kind.TRANSIENT)):
+        error = RayTaskError("generate", "traceback", cause).as_instanceof_cause()
+        assert isinstance(error, Exception)
+        assert failure_of(error).kind is kind
 
 
 def test_a_window_bears_failures_as_long_as_others_succeed() -> None:

@@ -115,3 +115,22 @@ def test_two_drivers_can_not_both_write(tmp_path: Path) -> None:
     other.commit(commit("b", ["1"]))
     with pytest.raises(StageFailed, match="another job writes there"):
         other.flush()
+
+
+def test_a_merge_that_was_cut_short_leaves_nothing_that_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(str(tmp_path))
+    ledger = Ledger.read(folder)
+    for number in range(3):
+        ledger.commit(commit(f"part {number}", [str(number)]))
+        ledger.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "delete", lambda *_: None)  # killed before it deleted what it had merged
+        ledger.merge()
+    assert len((folder / "_ledger").names()) == 4
+    assert Ledger.read(folder).rows_in == 3
+    Ledger.read(folder).clear()
+    assert (folder / "_ledger").names() == []
+    again = Ledger.read(folder)
+    again.commit(commit("new", ["9"]))
+    again.close()
+    assert Ledger.read(folder).done == {key_hash("9")}
