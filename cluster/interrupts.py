@@ -14,11 +14,11 @@ def watch() -> None:
     """From now on an interrupt is remembered as well as raised; called by the main thread."""
     global _asked
     _asked = None
-    watch_on()
+    set_handlers()
 
 
-def watch_on() -> None:
-    """The same, after a library has put handlers of its own in the place of ours: Ray ends a driver at SIGTERM, with status 15."""
+def set_handlers() -> None:
+    """Put our handlers in place, again after a library has replaced them: Ray's own ends a driver at SIGTERM, with status 15."""
 
     def ask(number: int, _: object) -> None:
         global _asked

@@ -190,7 +190,7 @@ def _run(job: Job, config: Config, folder: Folder, arguments: argparse.Namespace
     for line in [*retried, *connect(config.ray)]:
         terminal.say(line)
     held.callback(disconnect)
-    interrupts.watch_on()
+    interrupts.set_handlers()
     tracker = Tracker(config.tracking, job=job.name, run=folder, resolved=config.model_dump(mode="json"), warn=terminal.warn)
     run = Run(folder=folder, tracker=tracker, terminal=terminal, reuse=reuse, other_versions=arguments.allow_other_versions)
     failed = True

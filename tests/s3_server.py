@@ -22,12 +22,12 @@ BUSY = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your r
 Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
-class Moody:
-    """Moto's application behind a mood."""
+class Faulty:
+    """Moto's application behind a fault."""
 
     def __init__(self, application: Callable[[dict[str, Any], Start], Iterable[bytes]]) -> None:
         self._application = application
-        self._mood = "ok"
+        self._fault = "ok"
         self._counts: Counter[str] = Counter()
 
     def __call__(self, request: dict[str, Any], start: Start) -> Iterable[bytes]:
@@ -35,20 +35,20 @@ class Moody:
         if path.startswith("/_control/"):
             asked = path.rpartition("/")[2]
             if asked != "counts":
-                self._mood = asked
+                self._fault = asked
             start("200 OK", [("Content-Type", "application/json")])
             return [json.dumps(self._counts).encode()]
         kind = str(request["REQUEST_METHOD"])
         if kind == "GET" and ("list-type" in request.get("QUERY_STRING", "") or "prefix=" in request.get("QUERY_STRING", "")):
             kind = "LIST"
         self._counts[kind] += 1
-        if self._mood == "503":
+        if self._fault == "503":
             start("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(BUSY)))])
             return [BUSY]
-        if self._mood == "dead":
+        if self._fault == "dead":
             request["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return []
-        if self._mood == "slow":
+        if self._fault == "slow":
             time.sleep(SLOW_S)
         return self._application(request, start)
 
@@ -100,7 +100,7 @@ def main() -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import run_simple
 
-    run_simple("127.0.0.1", int(sys.argv[1]), Moody(DomainDispatcherApplication(create_backend_app)), threaded=True)
+    run_simple("127.0.0.1", int(sys.argv[1]), Faulty(DomainDispatcherApplication(create_backend_app)), threaded=True)
 
 
 if __name__ == "__main__":

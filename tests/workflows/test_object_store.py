@@ -26,22 +26,22 @@ from workflows.stage.run import Run
 pytestmark = pytest.mark.ray
 
 
-class Weather(threading.Thread):
+class Faults(threading.Thread):
     """What the server does while a stage runs: fails, is slow, is dead, each for half a second, and then well for one."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(daemon=True)
         self._server = server
         self._over = threading.Event()
-        self.num_moods = 0
+        self.num_faults = 0
 
     def run(self) -> None:
         while not self._over.is_set():
-            for mood in ("503", "slow", "dead"):
-                self._server.control(mood)
+            for fault in ("503", "slow", "dead"):
+                self._server.control(fault)
                 self._over.wait(0.5)
                 self._server.control("ok")
-                self.num_moods += 1
+                self.num_faults += 1
                 self._over.wait(1.0)
 
     def end(self) -> None:
@@ -65,13 +65,13 @@ def test_the_whole_loop_in_an_object_store(calm: Folder, s3: Server, tmp_path: P
     ]
     config = configuration(tmp_path, run, ["train.epochs=1", "train.batch_size=8", "train.checkpoint_every_steps=2", *changes])
     stages = [*all_stages(config, run), *training.stages(config)]
-    weather = Weather(s3)
-    weather.start()
+    faults = Faults(s3)
+    faults.start()
     try:
         run_stages(stages, Run.untracked(run), [stage.name for stage in stages if stage.name != "estimates/thrifty"])
     finally:
-        weather.end()
-    assert weather.num_moods > 3
+        faults.end()
+    assert faults.num_faults > 3
     for name in ("rollouts", "solutions", "estimates/paper", "labels/rpe", "rationales", "conversations/rpe", "evaluate/genprm/sums"):
         assert rows(run, name) == rows(calm, name)
         assert (run / name).read_json(DONE)["contents"] == (calm / name).read_json(DONE)["contents"]

@@ -1,7 +1,8 @@
 """The mechanism of stages: what is made once, resumed, refused, linked, shown and tracked.
 
 - ``stage``: what a stage is, and one that is made in the driver; ``row_stage``: one of rows, processed by a pool of actors or by tasks
-- ``dispatch``: which row goes to which worker; ``workers``: the pool of actors; ``worker``: what runs in each; ``pool``: its settings
+- ``rows``: the input, read ahead; ``dispatch``: which row goes to which worker
+- ``workers``: the pool of actors; ``worker``: what runs in each; ``pool``: its settings
 - ``failures``: three kinds, and when there are too many; ``limits``: its settings; ``errors``: how a stage and a row can fail
 - ``ledger``: the record of what is done; ``parts``: rows as files; ``compaction``: few files of many; ``retry``: rejected rows again
 - ``graph``: the stages of a run in order; which are needed, what may run side by side

@@ -21,6 +21,7 @@ from workflows.stage.ledger import File, Ledger
 FILE_BYTES = 256 << 20
 """Of the parts that become one file."""
 MAX_PARTS = 20_000
+"""The same as a number: a task opens each of them."""
 GROUP_ROWS = 10_000
 """Rows of a row group, at most."""
 GROUP_BYTES = 64 << 20

@@ -15,15 +15,12 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import queue
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
 from ray.exceptions import RayError
 
 from cluster import interrupts
@@ -33,13 +30,14 @@ from workflows.stage.ledger import Commit, Ledger, Loss
 from workflows.stage.limits import FailureLimits
 from workflows.stage.parts import RejectedRow
 from workflows.stage.progress import StageProgress
+from workflows.stage.rows import Rows
 from workflows.stage.worker import Done, Report, Work
 from workflows.stage.workers import Slot, Workers
 
 EXCHANGE_S = 1.0
 """A worker reports after so long, even if nothing happened."""
 TICK_S = 0.2
-SALVAGE_S = 2.0
+COMMIT_FINISHED_S = 2.0
 """A stage that ends early waits so long for what its workers have done."""
 DEATHS_ALONE = 2
 """So many workers may die on a row alone."""
@@ -58,66 +56,6 @@ class Ticket:
     deaths: int = 0
     losses: int = 0
     avoids: int | None = None
-
-
-class Rows:
-    """The rows of a Ray Data dataset, one at a time; read in a thread, a little ahead."""
-
-    def __init__(self, batches: Iterable[pa.Table], ahead: int) -> None:
-        self._tables: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=2)
-        self._rows: deque[dict[str, Any]] = deque()
-        self._over = threading.Event()
-        self.is_exhausted = False
-        self._thread = threading.Thread(target=self._read, args=(batches, ahead), name="rows of a stage", daemon=True)
-        self._thread.start()
-
-    def _read(self, batches: Iterable[pa.Table], ahead: int) -> None:
-        try:
-            for table in batches:
-                for first in range(0, len(table), ahead):
-                    self._put(table.slice(first, ahead))
-                if self._over.is_set():
-                    return
-            self._put(None)
-        except BaseException as error:
-            self._put(error)
-
-    def _put(self, item: pa.Table | BaseException | None) -> None:
-        while not self._over.is_set():
-            try:
-                self._tables.put(item, timeout=0.5)
-                return
-            except queue.Full:
-                continue
-
-    def take(self, number: int) -> list[dict[str, Any]]:
-        """At most so many rows, those that are there."""
-        while len(self._rows) < number and not self.is_exhausted:
-            try:
-                item = self._tables.get_nowait()
-            except queue.Empty:
-                break
-            if item is None:
-                self.is_exhausted = True
-            elif isinstance(item, BaseException):
-                raise item
-            else:
-                self._rows.extend(item.to_pylist())
-        return [self._rows.popleft() for _ in range(min(number, len(self._rows)))]
-
-    @property
-    def is_empty(self) -> bool:
-        return self.is_exhausted and not self._rows
-
-    def close(self) -> None:
-        self._over.set()
-
-
-@dataclass(kw_only=True)
-class Probe:
-    """Rows of which one may kill workers: tried by themselves in one worker."""
-
-    tickets: list[Ticket]
 
 
 @dataclass(kw_only=True)
@@ -151,7 +89,8 @@ class Dispatcher:
         self._numbers = itertools.count()
         self._ready: deque[Ticket] = deque()
         self._late = _Late()
-        self._probes: deque[Probe] = deque()
+        self._probes: deque[list[Ticket]] = deque()
+        """Groups of rows of which one may kill workers: each is tried by itself in one worker."""
         self._num_unknown_rejects = ledger.num_rejects(UNKNOWN)
         self._num_killed = ledger.num_rejects(KILLED)
         self._num_refused = self._num_good = 0
@@ -163,10 +102,10 @@ class Dispatcher:
             self._ledger.close()
         except BaseException as error:
             with contextlib.suppress(OSError, StageFailed, RayError):
-                self._salvage()
+                self._commit_finished()
             if isinstance(error, OSError):
                 raise StageFailed(
-                    f"stage {self._work.stage} stopped: what it did can't be written down: {error}\nMend that and run the same command "
+                    f"stage {self._work.stage} stopped: what it did can't be written down: {error}\nFix that and run the same command "
                     "again: it resumes."
                 ) from error
             raise
@@ -177,22 +116,22 @@ class Dispatcher:
         while not self._is_over():
             interrupts.check()
             self._ready.extend(self._late.due())
-            self._workers.tend(self._num_waiting())
+            self._workers.scale(self._num_waiting())
             self._feed()
             for slot, result in self._workers.results(TICK_S):
                 if isinstance(result, Report):
                     self._take(slot, result)
                 else:
-                    self._bury(slot, result)
+                    self._worker_died(slot, result)
             self._ledger.flush(if_due=True)
             slots = self._workers.ready
-            stuck = bool(slots) and all(slot.is_sick for slot in slots)
+            stuck = bool(slots) and all(slot.is_failing for slot in slots)
             self._window.check(self._work.stage, stuck=stuck, num_left=self._num_waiting() + sum(len(slot.tickets) for slot in slots))
 
-    def _salvage(self) -> None:
+    def _commit_finished(self) -> None:
         """Have workers commit the rows that are done, if they can at once."""
         self._ledger.flush()
-        until = time.monotonic() + SALVAGE_S
+        until = time.monotonic() + COMMIT_FINISHED_S
         wanted = [slot for slot in self._workers.ready if slot.finished]
         while wanted and time.monotonic() < until:
             for slot in wanted:
@@ -208,7 +147,7 @@ class Dispatcher:
 
     def _num_waiting(self) -> int:
         """Rows that no worker has."""
-        return self._num_unread + len(self._ready) + len(self._late.heap) + sum(len(probe.tickets) for probe in self._probes)
+        return self._num_unread + len(self._ready) + len(self._late.heap) + sum(map(len, self._probes))
 
     def _is_over(self) -> bool:
         if self._rows.is_empty:
@@ -235,27 +174,27 @@ class Dispatcher:
             )
 
     def _others_idle(self, slot: Slot) -> bool:
-        return any(other is not slot and not other.tickets and not other.is_sick for other in self._workers.ready)
+        return any(other is not slot and not other.tickets and not other.is_failing for other in self._workers.ready)
 
     def _for_slot(self, slot: Slot) -> list[Ticket]:
         """The rows that a worker is to get now."""
         if slot.probe and slot.tickets:
             return []
         slot.probe = False
-        if slot.is_sick:
-            if slot.tickets or not slot.is_rested:
+        if slot.is_failing:
+            if slot.tickets or not slot.may_retry:
                 return []
             tickets = self._next(slot, 1)
             if not tickets and self._probes:  # nothing else is left
                 slot.probe = True
-                tickets = self._probes.popleft().tickets
+                tickets = self._probes.popleft()
             return tickets
         if self._probes:
             if slot.tickets:  # one worker runs empty for it: a group is tried by itself
-                first = next(other for other in self._workers.ready if not other.is_sick)
+                first = next(other for other in self._workers.ready if not other.is_failing)
                 return [] if slot is first else self._next(slot, self._room(slot))
             slot.probe = True
-            return self._probes.popleft().tickets
+            return self._probes.popleft()
         return self._next(slot, self._room(slot))
 
     def _room(self, slot: Slot) -> int:
@@ -266,7 +205,7 @@ class Dispatcher:
 
     def _next(self, slot: Slot, number: int) -> list[Ticket]:
         found: list[Ticket] = []
-        elsewhere = any(not other.is_sick for other in self._workers.ready if other is not slot)
+        elsewhere = any(not other.is_failing for other in self._workers.ready if other is not slot)
         skipped: list[Ticket] = []
         while self._ready and len(found) < number:
             ticket = self._ready.popleft()
@@ -302,9 +241,9 @@ class Dispatcher:
             self._failed(slot, ticket, failure)
         for number in report.returned:
             self._ready.append(slot.tickets.pop(number))
-        if slot.is_hopeless and any(other.num_succeeded and not other.is_sick for other in self._workers.ready if other is not slot):
+        if slot.is_broken and any(other.num_succeeded and not other.is_failing for other in self._workers.ready if other is not slot):
             self._workers.replace(slot, "every row fails there, while others succeed")
-            self._ready.extend(slot.take_tickets())
+            self._ready.extend(slot.remove_tickets())
 
     def _commit(self, slot: Slot, commit: Commit, tokens: Mapping[int, int]) -> None:
         for number, spent in tokens.items():
@@ -323,7 +262,7 @@ class Dispatcher:
         if not self._num_good and not self._ledger.rows_out and self._num_refused >= HOPELESS_ROWS:
             raise StageFailed(
                 f"stage {self._work.stage} stopped: the engine refused all {self._num_refused} rows so far; its rejects say why. "
-                f"Mend that, and have them tried again: --retry {self._work.stage}"
+                f"Fix that, and have them tried again: --retry {self._work.stage}"
             )
 
     def _failed(self, slot: Slot, ticket: Ticket, failure: Failure) -> None:
@@ -352,11 +291,11 @@ class Dispatcher:
 
     # --- deaths ---
 
-    def _bury(self, slot: Slot, death: Exception) -> None:
+    def _worker_died(self, slot: Slot, death: Exception) -> None:
         """A worker died: find out whether of a row, and have its rows done again."""
         in_probe, finished = slot.probe, set(slot.finished)
-        tickets = slot.take_tickets()
-        cause = self._workers.bury(slot, death)
+        tickets = slot.remove_tickets()
+        cause = self._workers.remove_dead(slot, death)
         unfinished = [ticket for ticket in tickets if ticket.number not in finished]
         suspects = unfinished[: self._workers.pool.rows_in_flight]
         others = [ticket for ticket in tickets if ticket.number in finished] + unfinished[len(suspects) :]  # the latter were not begun
@@ -368,7 +307,7 @@ class Dispatcher:
             return
         if len(suspects) > 1:
             half = (len(suspects) + 1) // 2
-            self._probes.extend((Probe(tickets=suspects[:half]), Probe(tickets=suspects[half:])))
+            self._probes.extend((suspects[:half], suspects[half:]))
             return
         (ticket,) = suspects
         ticket.deaths += in_probe  # else it may have died before, idle
@@ -377,8 +316,8 @@ class Dispatcher:
             if self._num_killed > self._limits.unknown_rows:
                 raise StageFailed(
                     f"stage {self._work.stage} stopped: more than failures.unknown_rows = {self._limits.unknown_rows} rows killed workers, "
-                    f"last {ticket.key}: {death}\nMend that and run the same command again: it resumes."
+                    f"last {ticket.key}: {death}\nFix that and run the same command again: it resumes."
                 )
             self._reject(ticket, KILLED, f"{ticket.deaths} workers died on this row alone: {death}"[:DETAIL_CHARACTERS])
         else:
-            self._probes.append(Probe(tickets=[ticket]))
+            self._probes.append([ticket])

@@ -104,7 +104,7 @@ class Window:
             self._tries.popleft()
         failed = sum(tries[2] for tries in self._tries)
         succeeded = sum(tries[1] for tries in self._tries)
-        remedy = f"last with {self.last.reason}: {self.last.detail.strip()}\nMend that and run the same command again: it resumes."
+        remedy = f"last with {self.last.reason}: {self.last.detail.strip()}\nFix that and run the same command again: it resumes."
         if self.last.kind is Kind.UNKNOWN and not self.num_succeeded and self.num_unknown >= HOPELESS_ROWS:
             raise StageFailed(f"stage {stage} stopped: the first {self.num_failed} tries of rows failed, {remedy}")
         if now - self._began < self._limits.patience_s or not failed:

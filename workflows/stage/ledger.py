@@ -34,8 +34,8 @@ MODULUS = 1 << 128
 
 @dataclass(frozen=True, kw_only=True)
 class Commit:
-    """What a part stands for: ``keys[i]`` is an input row that made ``rows_per_key[i]`` of its rows; ``rejected`` gives the reason of
-    each one that was rejected. A stage that is made in one go has no keys, only their number ``rows_in``.
+    """What a part stands for: ``keys`` are the input rows that it finishes; ``rejected`` gives the reason of each one that was
+    rejected. A stage that is made in one go has no keys, only their number ``rows_in``.
 
     ``rows_hash`` is the sum of the output rows' hashes (`row_hash`), which no order changes, ``num_bytes`` the part's size. ``session``
     is the run of the job that wrote it; ``began`` when that session's stage began, ``ready`` when the worker was built, ``committed``
@@ -47,7 +47,6 @@ class Commit:
     rows_in: int
     rows_out: int
     keys: list[str] = field(default_factory=list)
-    rows_per_key: list[int] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)
     tokens: int = 0
     rows_hash: int = 0
@@ -127,7 +126,7 @@ class Ledger:
                 names = [_segment(ledger._next + ahead) for ahead in range(READ_AHEAD if ledger._next else 1)]
                 for data in pool.map(ledger._folder.read_bytes_if_there, names):
                     if data is None:
-                        ledger._count_what_a_dead_driver_lost()
+                        ledger._count_rows_lost_with_driver()
                         return ledger
                     for line in data.splitlines():
                         ledger._take(json.loads(line))
@@ -255,7 +254,7 @@ class Ledger:
             self.versions.setdefault(name, set()).add(number)
         self._in_flight = {commit.session: in_flight} if in_flight else {}
 
-    def _count_what_a_dead_driver_lost(self) -> None:
+    def _count_rows_lost_with_driver(self) -> None:
         """The rows that were in flight at its last commit, if it did not come to its end."""
         rows = sum(self._in_flight.values())
         if rows:

@@ -52,7 +52,6 @@ def write_part(
     *,
     rows_in: int,
     keys: Sequence[str] = (),
-    rows_per_key: Sequence[int] = (),
     rejects: Sequence[RejectedRow] = (),
     **facts: Any,
 ) -> Commit:
@@ -68,7 +67,6 @@ def write_part(
         rows_in=rows_in,
         rows_out=len(rows),
         keys=list(keys),
-        rows_per_key=list(rows_per_key),
         rejected={reject.id: reject.reason for reject in rejects},
         rows_hash=sum(map(row_hash, rows)),
         num_bytes=len(data),

@@ -28,7 +28,7 @@ from actors.remote import Handles, Services
 from cluster import interrupts
 from cluster.plan import READ_TASK, Demand
 from workflows.stage import parts
-from workflows.stage.dispatch import Dispatcher, Rows
+from workflows.stage.dispatch import Dispatcher
 from workflows.stage.errors import SetupFailed, StageFailed
 from workflows.stage.failures import UNKNOWN, Failure, Kind
 from workflows.stage.ledger import Commit, Ledger, key_hash
@@ -37,10 +37,11 @@ from workflows.stage.parts import RejectedRow
 from workflows.stage.pool import Pool
 from workflows.stage.progress import StageProgress
 from workflows.stage.record import finish
+from workflows.stage.rows import Rows
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage
 from workflows.stage.summary import StageSummary
-from workflows.stage.worker import Done, RowWorker, Work, in_turn
+from workflows.stage.worker import Done, RowWorker, Work, process_block
 from workflows.stage.workers import Workers
 
 UNFINISHED_CPUS = 0.5
@@ -232,7 +233,7 @@ class _LightWork:
             raise StageFailed(
                 f"stage {self._work.stage} stopped: {len(failed)} rows failed for no fault of theirs (failures.unknown_rows = "
                 f"{self._limits.unknown_rows}), among them {key}:\n{last.detail.strip()}\n"
-                "Mend that and run the same command again: it resumes."
+                "Fix that and run the same command again: it resumes."
             )
         rejects = [RejectedRow(id=key, reason=failure.reason, detail=failure.detail) for key, failure in failed]
         done = [Done(ticket=0, key=reject.id, result=reject) for reject in rejects]
@@ -249,7 +250,7 @@ class _Block:
     def __call__(self, block: pa.Table) -> dict[str, Any]:
         if not len(block):
             return {"result": pa.array([], type=pa.string())}
-        commit, failures = in_turn(self._work, block.to_pylist())
+        commit, failures = process_block(self._work, block.to_pylist())
         return {
             "result": pa.array([json.dumps({"commit": asdict(commit), "failures": [(key, asdict(failure)) for key, failure in failures]})])
         }

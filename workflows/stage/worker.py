@@ -84,7 +84,6 @@ class Work:
             self.writes.schema(),
             rows_in=len(done),
             keys=[item.key for item in done],
-            rows_per_key=[0 if isinstance(item.result, RejectedRow) else len(item.result) for item in done],
             rejects=[item.result for item in done if isinstance(item.result, RejectedRow)],
             tokens=sum(row.get("num_tokens") or 0 for row in output) if self.counts_tokens else 0,
             session=self.session,
@@ -312,7 +311,7 @@ class StageWorker:
             self._news.set()
 
 
-def in_turn(work: Work, rows: Sequence[dict[str, Any]]) -> tuple[Commit, list[tuple[str, Failure]]]:
+def process_block(work: Work, rows: Sequence[dict[str, Any]]) -> tuple[Commit, list[tuple[str, Failure]]]:
     """Process a block of light rows in this process; the part that was written, and the rows that failed for no fault of theirs."""
     worker = work.build()
 

@@ -42,40 +42,38 @@ class Slot:
     probe: bool = False
     num_queued: int = 0
     num_succeeded: int = 0
-    succeeded_at: float = 0.0
     failures_in_a_row: int = 0
-    rests_until: float = 0.0
-    is_sick: bool = False
-    num_rests: int = 0
-    is_hopeless: bool = False
-    """It failed as often with single rows as it took to give it only these."""
+    retry_at: float = 0.0
+    is_failing: bool = False
+    num_backoffs: int = 0
+    is_broken: bool = False
+    """It failed with so many single rows that it is to be replaced."""
 
     @property
     def is_busy(self) -> bool:
         return self.call is not None
 
     @property
-    def is_rested(self) -> bool:
-        return time.monotonic() >= self.rests_until
+    def may_retry(self) -> bool:
+        return time.monotonic() >= self.retry_at
 
     def ask(self, rows: Sequence[tuple[int, dict[str, Any]]], **how: Any) -> None:
         self.call = self.handle.exchange.remote(rows, **how)
 
     def succeed(self) -> None:
         self.num_succeeded += 1
-        self.succeeded_at = time.monotonic()
-        self.failures_in_a_row = self.num_rests = 0
-        self.is_sick = self.is_hopeless = False
+        self.failures_in_a_row = self.num_backoffs = 0
+        self.is_failing = self.is_broken = False
 
     def fail(self, rows: int, limits: FailureLimits) -> None:
         self.failures_in_a_row += rows
         if self.failures_in_a_row >= limits.worker_failures:
-            self.is_sick = True
-            self.num_rests += 1
-            self.is_hopeless = self.num_rests > limits.worker_failures
-            self.rests_until = time.monotonic() + limits.pause(self.num_rests)
+            self.is_failing = True
+            self.num_backoffs += 1
+            self.is_broken = self.num_backoffs > limits.worker_failures
+            self.retry_at = time.monotonic() + limits.pause(self.num_backoffs)
 
-    def take_tickets(self) -> list[Any]:
+    def remove_tickets(self) -> list[Any]:
         """The rows that it has, in the order in which it got them; it has none from here on."""
         tickets = list(self.tickets.values())
         self.tickets.clear()
@@ -111,7 +109,7 @@ class Workers:
         """Workers that are there, and those that are about to be."""
         return len(self.ready) + len(self._starting)
 
-    def tend(self, num_waiting: int) -> None:
+    def scale(self, num_waiting: int) -> None:
         """Start workers for the rows that wait, end those for which there are none."""
         now = time.monotonic()
         if num_waiting == 0:
@@ -205,7 +203,7 @@ class Workers:
         first_line = message.splitlines()[0] if message else type(error).__name__
         self._warn(f"{self._work.stage}: a worker can't start ({first_line}); {len(self.ready)} are at work, it is tried again")
 
-    def bury(self, slot: Slot, death: Exception) -> str | None:
+    def remove_dead(self, slot: Slot, death: Exception) -> str | None:
         """Take a dead worker out; gives why it is dead, if that is known and has nothing to do with its rows."""
         self.ready.remove(slot)
         self._is_shrinking = False

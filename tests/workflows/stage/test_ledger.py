@@ -14,9 +14,8 @@ from workflows.stage.ledger import Commit, File, Ledger, Loss, key_hash, row_has
 def commit(name: str, keys: list[str], *, rejected: dict[str, str] | None = None, rows_hash: int = 0, session: str = "s") -> Commit:
     rejected = rejected or {}
     number = len(keys) - len(rejected)
-    rows_per_key = [0 if key in rejected else 1 for key in keys]
     return Commit(
-        part=name, rows_in=len(keys), rows_out=number, keys=keys, rows_per_key=rows_per_key, rejected=rejected, tokens=10 * number,
+        part=name, rows_in=len(keys), rows_out=number, keys=keys, rejected=rejected, tokens=10 * number,
         rows_hash=rows_hash, num_bytes=100, session=session, began=1.0, ready=3.0, committed=9.0, versions={"ray": "2.60.0"},
     )  # fmt: skip
 
