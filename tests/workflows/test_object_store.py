@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from pathlib import Path
@@ -141,6 +142,24 @@ def test_of_two_that_wait_for_a_dead_holder_one_gets_the_lock(s3: Server, monkey
     for thread in threads:
         thread.join()
     assert sorted(results) == ["held", "refused"]
+
+
+def test_a_holder_whose_lock_was_taken_over_ends_and_one_whose_answer_was_lost_goes_on(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "RENEW_S", 0.1)
+    signals: list[int] = []
+    monkeypatch.setattr(lock.os, "kill", lambda _, number: signals.append(number))
+    run = Folder(s3.make_bucket("taken")) / "run"
+    with locked(run):
+        unheard = run.read_json(lock.LOCK) | {"renewed": 1.0}  # its own write, whose answer was lost
+        run.write_bytes(lock.LOCK, json.dumps(unheard).encode())
+        time.sleep(0.5)
+        assert run.read_json(lock.LOCK)["renewed"] > 1.0  # renewed since
+        assert signals == []
+        other = {"holder": "process 1 on another host", "id": "0", "renewed": 2.0}
+        run.write_bytes(lock.LOCK, json.dumps(other).encode())
+        time.sleep(0.5)
+        assert signals == [signal.SIGTERM]
+    assert run.read_json(lock.LOCK) == other  # which is not its to delete
 
 
 def test_a_ledger_whose_answer_was_lost_is_no_other_job(s3: Server) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import ray
 
 from actors.engine.config import ScriptedEngineConfig
 from actors.remote import Handles
@@ -34,7 +35,7 @@ from workflows.stage.run import Run
 from workflows.stage.terminal import Mode, Terminal
 from workflows.stage.tracking import Tracker, TrackingConfig
 
-NUM_ROWS = 120
+NUM_ROWS = 320
 
 
 class Heard(Terminal):
@@ -49,15 +50,16 @@ class Heard(Terminal):
 
 
 class Marker:
-    """Takes its time, and leaves a mark for every row that it has done."""
+    """Takes its time, and leaves a mark for every row that it has done: its id and the node."""
 
     def __init__(self, folder: str, _: Section, __: Handles) -> None:
         self._done = Path(folder) / "done"
+        self._node = ray.get_runtime_context().get_node_id()
 
     async def process(self, row: dict[str, Any]) -> Sequence[BenchmarkSolution]:
         await asyncio.sleep(0.4)
         with self._done.open("a") as stream:
-            stream.write(f"{row['id']}\n")
+            stream.write(f"{row['id']} {self._node}\n")
         return [BenchmarkSolution(id=row["id"], problem=row["text"], steps=("a",), label=-1)]
 
 
@@ -69,7 +71,6 @@ def main() -> None:
         "RAY_health_check_timeout_ms": "500",
         "RAY_health_check_failure_threshold": "3",
     }
-    import ray
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "include_dashboard": False})
@@ -85,7 +86,8 @@ def main() -> None:
     )
 
     def lose_power() -> None:
-        while Ledger.read(run.folder / "doubled").rows_in < 30 or len(ray.nodes()) < 2:
+        done = folder / "done"
+        while Ledger.read(run.folder / "doubled").rows_in < 30 or second.node_id not in done.read_text():
             time.sleep(0.05)
         raylet = psutil.Process(next(iter(second.all_processes["raylet"])).process.pid)
         for process in [raylet, *raylet.children(recursive=True)]:  # the raylet first: it must not tell of the others' deaths
@@ -93,10 +95,10 @@ def main() -> None:
                 process.send_signal(signal.SIGKILL)
 
     threading.Thread(target=lose_power, daemon=True).start()
-    pool = Pool(num_workers="1-2", rows_in_flight=8, commit_rows=4)
+    pool = Pool(num_workers=2, rows_in_flight=8, commit_rows=4)
     engine = ScriptedEngineConfig(script="tests.actors.scripts:solver", num_cpus=2)
     summary = run_stage(stage(folder, make_worker=partial(Marker, str(folder)), pool=pool, engine=engine), run)
-    done = (folder / "done").read_text().split()
+    done = (folder / "done").read_text().splitlines()
     result = {
         "rows": sorted(row["id"] for row in parts.read_rows(run.folder, "doubled")),
         "rejects": summary.rejects,

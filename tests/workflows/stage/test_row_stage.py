@@ -268,6 +268,26 @@ class Copier:
         return [BenchmarkSolution.of(row)]
 
 
+def test_a_retry_makes_again_what_was_judged_by_a_model_that_is_trained_again(tmp_path: Path, local_ray: None) -> None:
+    run = begin(tmp_path)
+    trained = TableStage(
+        name="trained", reads=("doubled",), writes=Problem, settings=Section(),
+        make_rows=lambda run: [Problem(id=name, text="t", answer="1", level=None) for name in ids(run)],
+    )  # fmt: skip
+    judged = stage(tmp_path, name="judged", after=("trained",), make_worker=partial(Doubler, str(tmp_path), ""))
+    doubled = stage(tmp_path)
+    stages = [doubled, trained, judged]
+    for one in stages:
+        run_stage(one, run)
+    assert marks(tmp_path)["p5"] == 2
+    (tmp_path / "mended").touch()
+    assert retry(stages, "doubled", "unlucky", run) == "doubled: 1 rejected rows are processed again, then trained, judged"
+    for one in stages:
+        run_stage(one, run)
+    assert marks(tmp_path)["p5"] == 3  # not in doubled, but in judged: its rows were those of another model
+    assert (len(ids(run, "trained")), len(ids(run, "judged"))) == (22, 24)
+
+
 def test_a_row_that_kills_its_workers_is_found_by_halving(tmp_path: Path, local_ray: None) -> None:
     run = begin(tmp_path, rows=9)
     summary = run_stage(stage(tmp_path, deadly="p7"), run)
