@@ -147,7 +147,7 @@ def test_of_two_that_wait_for_a_dead_holder_one_gets_the_lock(s3: Server, monkey
 def test_a_holder_whose_lock_was_taken_over_ends_and_one_whose_answer_was_lost_goes_on(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "RENEW_S", 0.1)
     signals: list[int] = []
-    monkeypatch.setattr(lock.os, "kill", lambda _, number: signals.append(number))
+    monkeypatch.setattr("workflows.stage.lock.os.kill", lambda _, number: signals.append(number))
     run = Folder(s3.make_bucket("taken")) / "run"
     with locked(run):
         unheard = run.read_json(lock.LOCK) | {"renewed": 1.0}  # its own write, whose answer was lost
