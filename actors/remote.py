@@ -76,10 +76,6 @@ class Services:
     executors: ExecutorConfig | None = None
     engines: Mapping[str, Engines] = field(default_factory=dict)
 
-    @property
-    def is_empty(self) -> bool:
-        return self.executors is None and not self.engines
-
 
 @dataclass(frozen=True, kw_only=True)
 class Handles:
@@ -87,10 +83,6 @@ class Handles:
 
     executors: tuple[Any, ...] = ()
     engines: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.executors and not self.engines
 
     def runner(self) -> RemoteExecutors:
         return RemoteExecutors(self.executors)
@@ -100,10 +92,19 @@ class Handles:
 
 
 def start(services: Services) -> Handles:
-    """Start the actors; a dead one is restarted by Ray, without its sessions or requests.
+    """Start the actors and wait until they are ready; the error of one that can't start is raised here."""
+    handles = launch(services)
+    try:
+        wait_until_ready(handles)
+    except BaseException:
+        stop(handles)
+        raise
+    return handles
 
-    All are waited for: the error of one that can't start is raised here.
-    """
+
+def launch(services: Services) -> Handles:
+    """Start the actors, which get ready while other things are started; a dead one is restarted by Ray, without its sessions or
+    requests."""
     always = {"max_restarts": -1, "max_concurrency": 1000}
     executors: list[Any] = []
     if services.executors is not None:
@@ -115,14 +116,13 @@ def start(services: Services) -> Handles:
         role: [_host(engines.config, always).remote(engines.config) for _ in range(engines.number)]
         for role, engines in services.engines.items()
     }
-    handles = Handles(executors=tuple(executors), engines=engines)
-    try:
-        hosts = [host for of_role in engines.values() for host in of_role]
-        ray.get([host.__ray_ready__.remote() for host in hosts] + [executor.start.remote() for executor in executors])
-    except BaseException:
-        stop(handles)
-        raise
-    return handles
+    return Handles(executors=tuple(executors), engines=engines)
+
+
+def wait_until_ready(handles: Handles) -> None:
+    """Wait until all actors are ready; the error of one that can't start is raised here."""
+    hosts = [host for of_role in handles.engines.values() for host in of_role]
+    ray.get([host.__ray_ready__.remote() for host in hosts] + [executor.start.remote() for executor in handles.executors])
 
 
 def _host(config: EngineConfig, options: Mapping[str, Any]) -> Any:

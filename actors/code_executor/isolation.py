@@ -16,6 +16,7 @@ from pathlib import Path
 from actors.code_executor.config import ExecutorConfig, Tier
 from actors.code_executor.inside.scratch import own_folder, remove_tree
 from actors.code_executor.inside.syscalls import TABLES
+from actors.code_executor.libraries import closed_to_others, interpreter, packages
 from actors.code_executor.server import Canaries, ForkServer, ServerDied, Surroundings
 from actors.code_executor.session_process import Ending
 from genprm.errors import UserError
@@ -147,6 +148,12 @@ async def choose(config: ExecutorConfig, skip: tuple[str, ...] = ()) -> tuple[Fo
                 continue
             if surroundings.namespaces and not (config.namespaces and "namespaces" not in skip):
                 continue
+            if surroundings.private_uids and not surroundings.namespaces:
+                python = interpreter()
+                closed = closed_to_others([python.executable, *python.readable, *packages(config.libraries).values()])
+                if closed:
+                    notes.append(f"with {surroundings}: other users may not read {closed}")
+                    continue
             try:
                 server = await ForkServer.start(config, surroundings, canaries)
             except ServerDied as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import stat
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from genprm.errors import UserError
 
@@ -101,6 +103,17 @@ def packages(distributions: Iterable[str]) -> dict[str, str]:
                 if _is_installed(needed):
                     pending.append(needed)
     return found
+
+
+def closed_to_others(paths: Iterable[str]) -> str | None:
+    """The first file or folder on the way to one of these that only its owner may read or enter; None if all can be read by anyone."""
+    for path in filter(os.path.exists, paths):
+        for part in (Path(path), *Path(path).parents):
+            mode = part.stat().st_mode
+            needed = (stat.S_IROTH if part == Path(path) else 0) | (stat.S_IXOTH if stat.S_ISDIR(mode) else 0)
+            if mode & needed != needed:
+                return str(part)
+    return None
 
 
 def _is_installed(distribution: str) -> bool:

@@ -45,6 +45,7 @@ def configuration(folder: Path, run: Folder, more: Sequence[str] = ()) -> Config
         "evaluate.verifiers=['genprm']",
         "search.verifiers=['genprm']",
         "train.epochs=4",
+        "executor.preload=[]",
         *(f"pools.{stage}.rows_in_flight=4" for stage in ("rollouts", "estimates", "rationales", "evaluate", "search")),
         *more,
     ]

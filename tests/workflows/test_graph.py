@@ -16,7 +16,7 @@ from actors.policy import PolicyConfig
 from actors.storage import Folder
 from tests.actors.scripts import CALLS
 from tests.workflows.scripted_loop import all_stages, configuration, rows
-from workflows import synthesis, training
+from workflows import synthesis
 from workflows import synthesis_workers as workers
 from workflows.stage import graph, parts
 from workflows.stage.errors import StageRefused
@@ -142,19 +142,6 @@ def test_a_second_benchmark_and_a_second_verifier_stand_beside_the_first(calm: F
     assert [len(rows(run, stage)) for stage in stages] == [2, 3, 2]
     assert engine_calls(tmp_path, [benchmarks, *verifiers], stages) == 0
     assert 0 < engine_calls(tmp_path, [benchmarks, *verifiers], [*stages, "evaluate/b/two"]) < calls
-
-
-def test_a_second_model_is_trained_beside_the_first_without_an_engine_call(calm: Folder, tmp_path: Path) -> None:
-    run = copy_of(calm, tmp_path)
-    few_steps = ["train.num_workers=1", "train.epochs=6", "train.batch_size=24", "train.checkpoint_every_steps=9"]
-    models = ["models={small={conversations='rpe'},large={conversations='rpe',learning_rate=0.002}}", *few_steps]
-    before = Path(os.environ[CALLS]).stat().st_size
-    run_stages(training.stages(configuration(tmp_path, run, models)), Run.untracked(run))
-    small, large = ([row["loss"] for row in parts.read_rows(run, f"train/{name}")] for name in ("small", "large"))
-    assert (len(small), len(large)) == (6, 6)
-    assert small[0] == pytest.approx(large[0], rel=1e-4)  # the same model and rows before the first step
-    assert small[-1] != pytest.approx(large[-1], rel=1e-3)
-    assert Path(os.environ[CALLS]).stat().st_size == before
 
 
 def test_a_stage_is_read_from_another_run_and_checked_by_its_contents(calm: Folder, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from actors.storage import Folder
 from genprm.errors import UserError
+from tests.actors.scripts import CALLS
 from tests.s3_server import Server
 from tests.workflows.scripted_loop import all_stages, configuration, rows
 from tests.workflows.stage.test_row_stage import begin_in, stage
@@ -52,7 +54,7 @@ class Faults(threading.Thread):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_whole_loop_in_an_object_store(calm: Folder, s3: Server, tmp_path: Path, local_ray: None) -> None:
+def test_the_whole_loop_with_two_models_in_an_object_store(calm: Folder, s3: Server, tmp_path: Path, local_ray: None) -> None:
     run = Folder(s3.make_bucket("loop")) / "runs" / "one"
     run.create()
     configuration(tmp_path, run)  # writes the files
@@ -63,13 +65,19 @@ def test_the_whole_loop_in_an_object_store(calm: Folder, s3: Server, tmp_path: P
         f"problems.path={inputs.uri}/problems.jsonl",
         f"benchmarks={{sums={{path='{inputs.uri}/benchmark.json'}}}}",
         f"search_problems={{sums={{path='{inputs.uri}/problems.jsonl'}}}}",
+        *("train.num_workers=1", "train.epochs=1", "train.batch_size=4", "train.checkpoint_every_steps=2"),
+        "models={small={conversations='rpe'},large={conversations='rpe',learning_rate=0.002}}",
     ]
-    config = configuration(tmp_path, run, ["train.epochs=1", "train.batch_size=8", "train.checkpoint_every_steps=2", *changes])
-    stages = [*all_stages(config, run), *training.stages(config)]
+    config = configuration(tmp_path, run, changes)
+    calls = Path(os.environ[CALLS])
     faults = Faults(s3)
     faults.start()
     try:
+        stages = all_stages(config, run)
         run_stages(stages, Run.untracked(run), [stage.name for stage in stages if stage.name != "estimates/thrifty"])
+        before = calls.stat().st_size
+        run_stages(training.stages(config), Run.untracked(run))
+        assert calls.stat().st_size == before > 0  # a second model costs no engine call
     finally:
         faults.end()
     assert faults.num_faults > 3
@@ -78,11 +86,14 @@ def test_the_whole_loop_in_an_object_store(calm: Folder, s3: Server, tmp_path: P
         assert (run / name).read_json(DONE)["contents"] == (calm / name).read_json(DONE)["contents"]
     assert evaluation.scores(run, "genprm", "sums") == evaluation.scores(calm, "genprm", "sums")
     assert search.scores(run, "genprm", "sums") == search.scores(calm, "genprm", "sums")
-    model = next(iter(config.models))
-    export = training.export_folder(run, model)
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(export.names())
-    checkpoints = run / f"train/{model}/checkpoints"
-    assert checkpoints.read_bytes("latest").decode() == f"step-{len(parts.read_rows(run, f'train/{model}'))}"
+    losses = {}
+    for model in ("small", "large"):
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(training.export_folder(run, model).names())
+        losses[model] = [row["loss"] for row in parts.read_rows(run, f"train/{model}")]
+        assert len(losses[model]) == 6
+        assert (run / f"train/{model}/checkpoints").read_bytes("latest").decode() == "step-6"
+    assert losses["small"][0] == pytest.approx(losses["large"][0], rel=1e-4)  # the same model and rows before the first step
+    assert losses["small"][-1] != pytest.approx(losses["large"][-1], rel=1e-3)
 
 
 def test_a_block_costs_two_puts_and_no_listing(s3: Server, tmp_path: Path, local_ray: None) -> None:

@@ -111,10 +111,9 @@ class RowStage(Stage):
         return finish(self.name, self.writes.schema(), run, plan, rows_in, ledger)
 
     def _process_rows(self, run: Run, ledger: Ledger, rows_in: int) -> None:
-        handles = Handles()
+        handles = remote.launch(self.services)
         try:
             with run.terminal.stage(self.name, done=ledger.rows_in, total=rows_in) as progress:
-                handles = remote.start(self.services)
                 rows = self._rows(run, ledger, rows_in)
                 work = Work(
                     stage=self.name,
@@ -129,13 +128,11 @@ class RowStage(Stage):
                     began=time.time(),
                 )
                 if self.pool is None:
+                    self._wait_for(handles)
                     _LightWork(work, self.limits, ledger, progress).run(rows)
                 else:
                     self._dispatch(run, work, rows, rows_in - ledger.rows_in, ledger, progress)
         except RayError as error:
-            if handles.is_empty and not self.services.is_empty:
-                reason = str(error).strip().splitlines()[-1]
-                raise SetupFailed(f"stage {self.name} can't start its engines or executors: {reason}") from error
             raise StageFailed(f"stage {self.name} stopped: {error}; run the same command again to resume") from error
         finally:
             remote.stop(handles)
@@ -150,9 +147,18 @@ class RowStage(Stage):
             work=work, rows=source, num_rows=num_rows, workers=workers, limits=self.limits, ledger=ledger, progress=progress
         )
         try:
+            workers.scale(num_rows)  # they start beside the engines and executors that they will use
+            self._wait_for(work.handles)
             dispatcher.run()
         finally:
             workers.close()
+
+    def _wait_for(self, handles: Handles) -> None:
+        try:
+            remote.wait_until_ready(handles)
+        except RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise SetupFailed(f"stage {self.name} can't start its engines or executors: {reason}") from error
 
     def _rows(self, run: Run, ledger: Ledger, rows_in: int) -> Any:
         """The rows that are still to be processed, with what is joined to them."""

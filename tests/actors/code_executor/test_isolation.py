@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
 from actors.code_executor import CodeExecutor, CodeStatus, ExecutorConfig, Tier
 from actors.code_executor.isolation import Isolation, judge, tier_of
+from actors.code_executor.libraries import closed_to_others
 
 LAYERS = ("limits", "capabilities", "no_new_privs", "landlock", "seccomp")
 
@@ -52,6 +54,17 @@ def test_a_layer_that_is_off_is_noticed(layer: str, namespaces: bool) -> None:
 def test_capabilities_and_user_that_are_kept_are_noticed() -> None:
     assert not found("capabilities", "uid").layers["capabilities"]
     assert not found("uid").layers["uid"]
+
+
+def test_what_other_users_may_not_read_is_found_before_a_server_is_started(tmp_path: Path) -> None:
+    package = tmp_path / "mine" / "package"
+    package.mkdir(parents=True)
+    for folder in (*tmp_path.parents, tmp_path, package):
+        if folder.owner() == tmp_path.owner() and folder != Path("/"):
+            folder.chmod(0o755)
+    assert closed_to_others([str(package), str(tmp_path / "nowhere")]) is None
+    package.parent.chmod(0o700)
+    assert closed_to_others([str(package)]) == str(package.parent)
 
 
 def test_no_namespaces_are_noticed() -> None:
