@@ -324,7 +324,8 @@ def check_imports(runner: Runner, cpu: bool) -> None:
 def install(lock: Path, venv: Path, python: str = sys.executable, held: Sequence[int] = ()) -> None:
     """Replace .venv by a fresh installation of the lock."""
     began = time.monotonic()
-    pins = [line.strip() for line in lock.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line.strip() for line in lock.read_text().splitlines()]
+    pins = [line for line in lines if line and not line.startswith("#")]
     torch = next((pin for pin in pins if pin.startswith("torch==")), "")
     is_cpu = torch.endswith("+cpu")
     say(f"Installing {lock.name} into .venv: {len(pins)} packages, a few minutes; details in .venv/{LOG}")
