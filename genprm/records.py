@@ -498,8 +498,9 @@ _CANDIDATE_TYPE = pa.struct([("answer", pa.string()), ("outcome", pa.string()), 
 class SearchResult(Record):
     """One problem of search.
 
-    ``candidates`` are the sampled solutions with their scores; ``pass_at_1`` to ``pass_at_n`` say whether each way of choosing
-    gets the problem right (1 or 0; ``pass_at_1`` is the share of right candidates). ``critic_outcomes[k]`` is the outcome
+    ``candidates`` are the sampled solutions with their scores; ``CHOICES`` say whether each way of choosing gets the problem right (1 or
+    0): ``pass_at_1`` is the share of right candidates, ``majority`` takes the answer that most of them gave, ``weighted`` the one whose
+    candidates' scores sum to most, ``best_of_n`` the candidate of the best score. ``critic_outcomes[k]`` is the outcome
     after k rewrites, ``critic_judged[k]`` the step judged wrong in the solution before rewrite k + 1 (-1: none, so nothing
     is rewritten; None: no readable verdict).
     """
@@ -508,6 +509,7 @@ class SearchResult(Record):
     candidates: tuple[Candidate, ...]
     pass_at_1: float
     majority: float
+    weighted: float
     best_of_n: float
     pass_at_n: float
     critic_outcomes: tuple[Outcome, ...]
@@ -515,11 +517,13 @@ class SearchResult(Record):
     critic_texts: tuple[str, ...]
     num_tokens: int
 
+    CHOICES: ClassVar[tuple[str, ...]] = ("pass_at_1", "majority", "weighted", "best_of_n", "pass_at_n")
     FIELDS: ClassVar[Fields] = (
         ("id", pa.string()),
         ("candidates", _list(_CANDIDATE_TYPE)),
         ("pass_at_1", pa.float64()),
         ("majority", pa.float64()),
+        ("weighted", pa.float64()),
         ("best_of_n", pa.float64()),
         ("pass_at_n", pa.float64()),
         ("critic_outcomes", _list(pa.string())),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -102,7 +101,14 @@ def solution_score(rewards_S: Sequence[float | None], aggregate: Aggregate = "la
     return min(readable) if aggregate == "min" else sum(readable) / len(readable)
 
 
-def majority_answer(answers: Sequence[str | None]) -> str | None:
-    """The most frequent answer (self-consistency); ties go to the earliest; None if no answer is readable."""
-    readable = [answer for answer in answers if answer is not None]
-    return Counter(readable).most_common(1)[0][0] if readable else None
+def winner(classes: Sequence[int | None], weights: Sequence[float] | None = None) -> int | None:
+    """The class with the most votes (self-consistency), or with the largest sum of ``weights``.
+
+    ``classes[i]`` is the class of equal answers to which answer i belongs, None where it has no answer: no vote. Ties go to the class
+    that came first; None if there is no vote.
+    """
+    sums: dict[int, float] = {}
+    for number, weight in zip(classes, weights or [1.0] * len(classes), strict=True):
+        if number is not None:
+            sums[number] = sums.get(number, 0.0) + weight
+    return max(sums, key=lambda number: sums[number]) if sums else None

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from actors.storage import Folder
+from genprm.records import SearchResult
 from workflows.stage.run import Run
 from workflows.stage.summary import StageSummary
 
@@ -89,14 +90,19 @@ def search_tables(scores: Scores, num_candidates: int) -> list[Table]:
     for verifier, sets in scores.items():
         for name, values in sets.items():
             if values:
-                cells = [number(values[choice]) for choice in ("pass_at_1", "majority", "best_of_n", "pass_at_n")]
+                cells = [number(values[choice]) for choice in SearchResult.CHOICES]
                 choices.append([verifier, name, *cells])
                 critic.append([verifier, name, " / ".join(number(value) for value in critic_turns(values))])
-    head = ("verifier", "problems", "pass@1", "majority", f"best-of-{num_candidates}", f"pass@{num_candidates}")
+    head = ("verifier", "problems", *choice_titles(num_candidates))
     return [
         Table(title="Problems solved, %", head=head, rows=choices),
         Table(title="Problems solved with a critic, %", head=("verifier", "problems", "after 0 / 1 / ... rewrites"), rows=critic),
     ]
+
+
+def choice_titles(num_candidates: int) -> tuple[str, ...]:
+    """Of `SearchResult.CHOICES`."""
+    return ("pass@1", "majority", "weighted majority", f"best-of-{num_candidates}", f"pass@{num_candidates}")
 
 
 def critic_turns(values: Mapping[str, float]) -> list[float]:

@@ -15,7 +15,7 @@ from actors.storage import Folder
 from actors.verifier import Verifier
 from genprm.rationale import read_analysis
 from genprm.records import BenchmarkSolution, Candidate, JudgedSolution, Outcome, Problem, SearchResult
-from genprm.reward import RIGHT_FROM, majority_answer, solution_score
+from genprm.reward import RIGHT_FROM, solution_score, winner
 from genprm.section import Section
 from workflows.config import Config
 from workflows.models import trained_in
@@ -42,9 +42,10 @@ class SearchWorker:
 
     def __init__(self, settings: SearchSettings, handles: Handles) -> None:
         self._config = settings.search
+        self._grader = Grader(settings.grading)
         self._policy = Policy(
             engine=handles.engine("policy"),
-            grader=Grader(settings.grading),
+            grader=self._grader,
             config=settings.policy,
             run_seed=settings.seed,
         )
@@ -74,6 +75,8 @@ class SearchWorker:
             )
             for sample, judgement in zip(samples, judged, strict=True)
         ]
+        classes = await self._grader.classes([item.answer for item in candidates])
+        scores = [item.score or 0.0 for item in candidates]  # one without a score has no weight
         outcomes, judged_steps, texts, critic_tokens = critic
         tokens = sum(sample.num_tokens for sample in samples) + sum(item.num_tokens for item in judged if item)
         return [
@@ -81,7 +84,8 @@ class SearchWorker:
                 id=problem.id,
                 candidates=tuple(candidates),
                 pass_at_1=sum(item.outcome is Outcome.CORRECT for item in candidates) / len(candidates),
-                majority=float(is_right(candidates, majority_answer([item.answer for item in candidates]))),
+                majority=is_right(candidates, classes, winner(classes)),
+                weighted=is_right(candidates, classes, winner(classes, scores)),
                 best_of_n=float(best(candidates).outcome is Outcome.CORRECT),
                 pass_at_n=float(any(item.outcome is Outcome.CORRECT for item in candidates)),
                 critic_outcomes=tuple(outcomes),
@@ -148,9 +152,10 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda item: -1.0 if item.score is None else item.score)
 
 
-def is_right(candidates: Sequence[Candidate], answer: str | None) -> bool:
-    """Whether the candidates that gave ``answer`` were graded correct."""
-    return any(item.answer == answer and item.outcome is Outcome.CORRECT for item in candidates)
+def is_right(candidates: Sequence[Candidate], classes: Sequence[int | None], chosen: int | None) -> float:
+    """1 if the answer of class ``chosen`` was graded correct, else 0."""
+    members = [item for item, number in zip(candidates, classes, strict=True) if number == chosen]
+    return float(chosen is not None and any(item.outcome is Outcome.CORRECT for item in members))
 
 
 def verifiers(config: Config) -> list[str]:
@@ -208,12 +213,11 @@ def report_scores(config: Config, run: Run) -> dict[str, dict[str, dict[str, flo
 def scores(run: Folder, verifier: str, name: str) -> dict[str, float]:
     """Accuracies in percent over all problems; one that could not be searched counts as not solved."""
     stage = f"search/{verifier}/{name}"
-    choices = ["pass_at_1", "majority", "best_of_n", "pass_at_n"]
-    rows = read_rows(run, stage, [*choices, "critic_outcomes"])
+    rows = read_rows(run, stage, [*SearchResult.CHOICES, "critic_outcomes"])
     if not rows:
         return {}
     number = len(rows) + len(read_rejects(run, stage))
-    result = {choice: 100.0 * sum(row[choice] for row in rows) / number for choice in choices}
+    result = {choice: 100.0 * sum(row[choice] for row in rows) / number for choice in SearchResult.CHOICES}
     for turn in range(len(rows[0]["critic_outcomes"])):
         right = sum(row["critic_outcomes"][turn] == Outcome.CORRECT for row in rows)
         result[f"critic_turn_{turn}"] = 100.0 * right / number

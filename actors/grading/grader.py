@@ -41,6 +41,28 @@ class Grader:
         outcome = await asyncio.to_thread(self._pool.compare, answer, reference, timeout_s=self._timeout_s)
         return Grade(outcome=outcome, answer=answer)
 
+    async def classes(self, answers: Sequence[str | None]) -> list[int | None]:
+        """For each answer the number of its class of equal answers (``1/2``, ``\\frac{1}{2}``, ``0.5``), from 0 in order of appearance;
+        None where there is no answer.
+
+        An answer is compared with the first of each class, and belongs to the earliest to which it is equal; one that is no mathematics,
+        or takes too long, is equal to its own text only.
+        """
+        first: list[str] = []
+        numbers: dict[str, int] = {}
+        for answer in answers:
+            if answer is None or answer in numbers:
+                continue
+            known = [plain_equality(answer, other) for other in first]
+            closer = [number for number, equal in enumerate(known) if equal is None] if True not in known else []
+            grades = await asyncio.gather(*(self._compare(answer, first[number]) for number in closer))
+            equal = [number for number, grade in zip(closer, grades, strict=True) if grade.outcome is Outcome.CORRECT]
+            number = known.index(True) if True in known else min(equal, default=len(first))
+            if number == len(first):
+                first.append(answer)
+            numbers[answer] = number
+        return [None if answer is None else numbers[answer] for answer in answers]
+
     def close(self) -> None:
         self._pool.close()
 

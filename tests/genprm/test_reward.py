@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from genprm.reward import (
     first_wrong_step,
-    majority_answer,
     mean_is_right,
     mean_reward,
     solution_score,
     sureness,
     verdict_reward,
     verdict_word,
+    winner,
 )
 
 
@@ -90,9 +90,13 @@ def test_solution_scores() -> None:
     assert solution_score([], "last") is None
 
 
-def test_majority_answer() -> None:
-    assert majority_answer(["2", None, "3", "3"]) == "3"
-    assert majority_answer([None]) is None
+def test_the_winner_is_the_class_with_most_votes_or_weight() -> None:
+    assert winner([0, None, 1, 1]) == 1
+    assert winner([0, 1, 1, 0]) == 0  # a tie
+    assert winner([0, 1, 1], [0.9, 0.2, 0.3]) == 0
+    assert winner([0, 1, 1], [0.4, 0.2, 0.3]) == 1
+    assert winner([None]) is None
+    assert winner([]) is None
 
 
 @given(st.dictionaries(st.text(), st.floats(max_value=0, allow_nan=False)))

@@ -28,7 +28,8 @@ def test_the_scripted_loop_judges_every_sum_rightly(calm: Folder) -> None:
     assert len(parts.read_rows(calm, "conversations/rpe")) == 2 * NUM_PROBLEMS
     assert evaluation.scores(calm, "genprm", "sums")["votes/f1"] == 100.0
     assert search.scores(calm, "genprm", "sums") == {
-        "pass_at_1": 50.0, "majority": 100.0, "best_of_n": 100.0, "pass_at_n": 100.0, "critic_turn_0": 100.0, "critic_turn_1": 100.0,
+        "pass_at_1": 50.0, "majority": 100.0, "weighted": 100.0, "best_of_n": 100.0, "pass_at_n": 100.0,
+        "critic_turn_0": 100.0, "critic_turn_1": 100.0,
     }  # fmt: skip
 
 

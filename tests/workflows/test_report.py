@@ -43,10 +43,11 @@ def test_every_verifier_and_benchmark_has_a_row_and_several_have_an_average() ->
 
 
 def test_search_shows_choices_and_rewrites() -> None:
-    values = {"pass_at_1": 40.0, "majority": 50.0, "best_of_n": 60.0, "pass_at_n": 70.0, "critic_turn_0": 40.0, "critic_turn_1": 45.0}
+    solved = {"pass_at_1": 40.0, "majority": 50.0, "weighted": 55.0, "best_of_n": 60.0, "pass_at_n": 70.0}
+    values = {**solved, "critic_turn_0": 40.0, "critic_turn_1": 45.0}
     choices, critic = search_tables({"genprm": {"math500": values, "empty": {}}}, 8)
     assert choices.head[-1] == "pass@8"
-    assert list(choices.rows) == [["genprm", "math500", "40.0", "50.0", "60.0", "70.0"]]
+    assert list(choices.rows) == [["genprm", "math500", "40.0", "50.0", "55.0", "60.0", "70.0"]]
     assert list(critic.rows) == [["genprm", "math500", "40.0 / 45.0"]]
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from actors.storage import Folder
 from genprm.errors import UserError
+from genprm.records import SearchResult
 from workflows.config import Config
 from workflows.demo import oracle_tables
-from workflows.report import Panel, Table, agreement_tables, critic_turns, score_table, search_tables, stage_table, text
+from workflows.report import Panel, Table, agreement_tables, choice_titles, critic_turns, score_table, search_tables, stage_table, text
 
 RESULTS = "results.json"
 PAPER_F1 = {("trained", "one_vote"): "75.2", ("trained", "votes"): "80.5", ("not-run", "votes"): "79.9"}
@@ -55,11 +56,8 @@ def panels(results: Mapping[str, Any]) -> list[Panel]:
     for sets in results["search"].values():
         for name, values in sets.items():
             if values:
-                choices = ("pass_at_1", "majority", "best_of_n", "pass_at_n")
-                titles = ("pass@1", "majority", f"best-of-{count}", f"pass@{count}")
-                found.append(
-                    Panel(title=f"{name}: solved, %", values={title: values[key] for title, key in zip(titles, choices, strict=True)})
-                )
+                solved = {title: values[key] for title, key in zip(choice_titles(count), SearchResult.CHOICES, strict=True)}
+                found.append(Panel(title=f"{name}: solved, %", values=solved))
                 turns = {str(turn): value for turn, value in enumerate(critic_turns(values))}
                 found.append(Panel(title=f"{name}: solved after k rewrites with a critic, %", values=turns, line=True))
     return found
