@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass, field, replace
 
 from actors.code_executor import CodeRefused, CodeRunner, CodeStatus
-from actors.engine import ContextOverflow, Engine, Finish, Request, Sampling, Turn
+from actors.engine import Completion, ContextOverflow, Engine, Finish, Piece, Request, Sampling, Turn
 from genprm import rationale
 from genprm.records import Segment, SegmentKind
 
@@ -26,16 +26,35 @@ class Ending(enum.StrEnum):
 
 @dataclass
 class CodeTurn:
-    """An assistant turn in progress: finished segments, and the running text since the last one."""
+    """An assistant turn in progress: finished segments, and the running text since the last one; ``pieces`` are all of it as it was
+    written, for the tokenizer."""
 
     segments: list[Segment] = field(default_factory=list)
     running: str = ""
+    pieces: list[Piece] = field(default_factory=list)
+    ends_in_prefill: bool = False
     num_tokens: int = 0
     num_code_blocks: int = 0
 
     @property
     def text(self) -> str:
         return "".join(segment.text for segment in self.segments) + self.running
+
+    def prefill(self, text: str) -> None:
+        """Write on the model's behalf; what is written so without a pause is one piece."""
+        self.running += text
+        if self.ends_in_prefill:
+            text = self.pieces.pop().text + text
+        self.pieces.append(Piece(text=text))
+        self.ends_in_prefill = True
+
+    def write(self, completion: Completion) -> None:
+        """What the model wrote."""
+        self.running += completion.text
+        self.num_tokens += completion.num_tokens
+        if completion.text:
+            self.pieces.append(completion.piece)
+            self.ends_in_prefill = False
 
     def finished_segments(self) -> list[Segment]:
         """All segments, the running text among them."""
@@ -51,7 +70,10 @@ class CodeTurn:
         before, after = self.running[:start], self.running[start + len(code) :]
         pieces = [(SegmentKind.TEXT, before), (SegmentKind.CODE, code), (SegmentKind.TEXT, after)]
         if output is not None:
-            pieces.append((SegmentKind.OUTPUT, rationale.code_output_block(output)))
+            block = rationale.code_output_block(output)
+            pieces.append((SegmentKind.OUTPUT, block))
+            self.pieces.append(Piece(text=block, is_data=True))
+            self.ends_in_prefill = False
         self.segments += [Segment(kind=kind, text=text) for kind, text in pieces if text]
         self.running = ""
         self.num_code_blocks += 1
@@ -81,6 +103,8 @@ async def write_with_code(
         request = Request(
             turns=turns,
             prefix=turn.text,
+            pieces=tuple(turn.pieces),
+            wants_ids=True,
             sampling=sampling.model_copy(update={"max_tokens": budget}),
             seed=seed + call,
             stop=(rationale.FENCE_END, *until),
@@ -90,8 +114,7 @@ async def write_with_code(
         except ContextOverflow:
             return Ending.OUT_OF_TOKENS
         call += 1
-        turn.running += completion.text
-        turn.num_tokens += completion.num_tokens
+        turn.write(completion)
         budget -= max(1, completion.num_tokens)
         if completion.finish is Finish.LENGTH:
             return Ending.OUT_OF_TOKENS

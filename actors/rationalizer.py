@@ -10,7 +10,7 @@ from actors.engine import ContextOverflow, Engine, Request, Sampling, Turn
 from actors.engine.base import derive_seed
 from genprm import rationale
 from genprm.consensus import majority_index
-from genprm.records import Critique, CritiqueOutcome, Segment, SegmentKind, Solution
+from genprm.records import Critique, CritiqueOutcome, Solution
 from genprm.section import Section
 
 
@@ -61,7 +61,8 @@ class Rationalizer:
     async def judge(self, row_id: str, problem: str, steps: tuple[str, ...]) -> tuple[CodeTurn, CritiqueOutcome, tuple[int | None, ...]]:
         """The written turn, how it ended, and the votes on the first error (0-based, -1 none, None unreadable)."""
         turns = (Turn(role="user", content=rationale.rationale_prompt(problem, steps, self._config.instructions)),)
-        turn = CodeTurn(running=self._config.prefill)
+        turn = CodeTurn()
+        turn.prefill(self._config.prefill)
         session = await self._runner.open()
         try:
             ending = await write_with_code(
@@ -81,8 +82,9 @@ class Rationalizer:
             return turn, CritiqueOutcome.OUT_OF_TOKENS, ()
         if ending is Ending.OUT_OF_ROUNDS:
             return turn, CritiqueOutcome.OUT_OF_ROUNDS, ()
-        turn.segments = [*turn.finished_segments(), Segment(kind=SegmentKind.TEXT, text=rationale.FINAL_INDEX_BRIDGE)]
-        turn.running = ""
+        turn.segments, turn.running = turn.finished_segments(), ""
+        turn.prefill(rationale.FINAL_INDEX_BRIDGE)
+        turn.segments, turn.running = turn.finished_segments(), ""
         try:
             votes = await self._votes(row_id, turns, turn, len(steps))
         except ContextOverflow:
@@ -99,6 +101,7 @@ class Rationalizer:
                 Request(
                     turns=turns,
                     prefix=turn.text,
+                    pieces=tuple(turn.pieces),
                     sampling=self._config.sampling.model_copy(update={"max_tokens": self._config.index_max_tokens}),
                     seed=seed + len(votes),
                     n=most - len(votes) if votes else -(-most // 2),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from actors.code_executor import CodeResult, CodeRunner, CodeStatus
 from actors.code_turns import CodeTurn, Ending, write_with_code
-from actors.engine import Completion, ContextOverflow, Engine, Request, Sampling, Turn
+from actors.engine import Completion, ContextOverflow, Engine, Piece, Request, Sampling, Turn
 from actors.engine.base import derive_seed
 from actors.together import together
 from genprm import rationale
@@ -146,7 +146,7 @@ class Verifier:
         """Put the judgements of a step into the histories."""
         own = self._config.history == "own"
         for strand, (_, turn) in zip(strands, results if own else [results[0]] * len(strands), strict=False):
-            strand.turns.append(Turn(role="assistant", content=_closed(turn.text)))
+            strand.turns.append(_closed(turn))
             strand.blocks += [segment.text for segment in turn.segments if segment.kind is SegmentKind.CODE]
 
     async def _vote(self, solution_id: str, step: int, strand: _Strand) -> tuple[Vote, CodeTurn]:
@@ -170,26 +170,27 @@ class Verifier:
         turn = CodeTurn()
         purpose = f"vote {strand.index}"
         if self._config.mode in ("both", "analysis"):
-            turn.running += rationale.analyze_prefill(step + 1)
+            turn.prefill(rationale.analyze_prefill(step + 1))
             seed = derive_seed(self._run_seed, solution_id, f"{purpose} analyze", step)
             await self._write(turn, turns, runner, session, rationale.ANALYZE_END, seed)
         if self._config.mode in ("both", "code"):
-            turn.running += rationale.VERIFY_PREFILL
+            turn.prefill(rationale.VERIFY_PREFILL)
             seed = derive_seed(self._run_seed, solution_id, f"{purpose} verify", step)
             await self._write(turn, turns, runner, session, rationale.VERIFY_END, seed)
-        turn.running += rationale.OUTPUT_PREFILL
+        turn.prefill(rationale.OUTPUT_PREFILL)
         seed = derive_seed(self._run_seed, solution_id, f"{purpose} verdict", step)
         request = Request(
             turns=turns,
             prefix=turn.text,
+            pieces=tuple(turn.pieces),
+            wants_ids=True,
             sampling=self._config.sampling.model_copy(update={"max_tokens": VERDICT_MAX_TOKENS}),
             seed=seed,
             stop=(rationale.OUTPUT_END,),
             num_logprobs=NUM_ALTERNATIVES,
         )
         completion = (await self._engine.generate(request))[0]
-        turn.running += completion.text
-        turn.num_tokens += completion.num_tokens
+        turn.write(completion)
         vote = Vote(
             reward=reward_of(completion),
             verdict=rationale.read_verdict(rationale.OUTPUT_PREFILL + completion.text).value,
@@ -215,9 +216,9 @@ class Verifier:
                 max_code_rounds=rounds,
             )
             if ending is Ending.WANTED:
-                turn.running += "\n"
+                turn.prefill("\n")
                 return
-        turn.running += f"{'' if turn.text.endswith(chr(10)) else chr(10)}{end}\n"
+        turn.prefill(f"{'' if turn.text.endswith(chr(10)) else chr(10)}{end}\n")
 
 
 class _Replaying:
@@ -241,11 +242,19 @@ class _Replaying:
         await self._runner.close(session)
 
 
-def _closed(text: str) -> str:
+def _closed(turn: CodeTurn) -> Turn:
     """A finished turn as training shows it: cut after, or completed to, the end of its judgement."""
-    if text.endswith(rationale.OUTPUT_END):
-        return text + "\n"
-    return f"{text.rstrip()}\n{rationale.OUTPUT_END}\n"
+    pieces = list(turn.pieces)
+    if turn.text.endswith(rationale.OUTPUT_END):
+        end = "\n"
+    else:
+        end = f"\n{rationale.OUTPUT_END}\n"
+        last = pieces.pop()  # the verdict, or the pre-fill before an empty one
+        stripped = last.text.rstrip()
+        if stripped:
+            pieces.append(last if stripped == last.text else replace(last, text=stripped, ids=None))
+    pieces.append(Piece(text=end))
+    return Turn(role="assistant", content="".join(piece.text for piece in pieces), pieces=tuple(pieces))
 
 
 def reward_of(verdict: Completion) -> float | None:

@@ -18,33 +18,49 @@ def assistant_turn(
     """The assistant turn that judges one paragraph, in the wire format of inference.
 
     Loss lies on what the model itself would write: not on the pre-fills that inference supplies, and not on code output
-    (ours). ``direct`` leaves only the judgement (the Direct GenPRM baseline).
+    (ours). The pieces are those that inference writes at a time: the model's words up to where it is stopped, and what is supplied
+    before it goes on. Each is made into tokens by itself, so neighbouring pieces with loss have a span each. ``direct`` leaves only the
+    judgement (the Direct GenPRM baseline).
     """
-    verdict = "Yes" if right else "No"
-    pieces: list[tuple[str, bool]] = []
-    if not direct:
-        pieces += [(rationale.analyze_prefill(paragraph), False)]
-        pieces += [(segment.text, segment.kind is not SegmentKind.OUTPUT) for segment in _stripped(analysis)]
-        pieces += [(f"\n{rationale.ANALYZE_END}\n", True)]
-        pieces += [(rationale.VERIFY_PREFILL, False)]
-        pieces += [(segment.text, segment.kind is not SegmentKind.OUTPUT) for segment in verification]
-        pieces += [(f"{rationale.VERIFY_END}\n", True)]
-        pieces += [(f"{rationale.OUTPUT_PREFILL}{{{verdict}}}$\n{rationale.OUTPUT_END}\n", True)]
-    else:
-        pieces += [(rationale.OUTPUT_PREFILL, False), (f"{{{verdict}}}$\n{rationale.OUTPUT_END}\n", True)]
+    verdict = (f"{{{'Yes' if right else 'No'}}}$\n{rationale.OUTPUT_END}", True)
+    if direct:
+        return message_of_pieces("assistant", [(rationale.OUTPUT_PREFILL, False), verdict, ("\n", True)])
+    pieces = [
+        (rationale.analyze_prefill(paragraph), False),
+        *_written(_stripped(analysis), f"\n{rationale.ANALYZE_END}"),
+        (f"\n{rationale.VERIFY_PREFILL}", False),
+        *_written(verification, rationale.VERIFY_END),
+        (f"\n{rationale.OUTPUT_PREFILL}", True),
+        verdict,
+        ("\n", True),
+    ]
     return message_of_pieces("assistant", pieces)
 
 
+def _written(segments: Sequence[Segment], end: str) -> list[tuple[str, bool]]:
+    """What a model writes, up to ``end``, as pieces: it is stopped behind each block of code, whether that is run or not."""
+    pieces: list[tuple[str, bool]] = []
+    running, in_code = "", False
+    for segment in segments:
+        if segment.kind is SegmentKind.OUTPUT:
+            pieces += [(running, True), (segment.text, False)]
+            running = ""
+            continue
+        running += segment.text
+        if in_code and segment.text == rationale.FENCE_END:
+            pieces.append((running, True))
+            running = ""
+        in_code = segment.kind is SegmentKind.CODE
+    return [piece for piece in (*pieces, (running + end, True)) if piece[0]]
+
+
 def message_of_pieces(role: str, pieces: Sequence[tuple[str, bool]]) -> Message:
-    """Join (text, carries loss) pieces; neighbouring spans are merged."""
+    """Join (text, carries loss) pieces; each with loss has a span of its own."""
     content = ""
     spans: list[Span] = []
     for text, carries_loss in pieces:
         if carries_loss and text:
-            if spans and spans[-1].end == len(content):
-                spans[-1] = Span(start=spans[-1].start, end=len(content) + len(text))
-            else:
-                spans.append(Span(start=len(content), end=len(content) + len(text)))
+            spans.append(Span(start=len(content), end=len(content) + len(text)))
         content += text
     return Message(role=role, content=content, loss_spans=tuple(spans))
 

@@ -28,6 +28,9 @@ ANALYZE_END = "</analyze>"
 VERIFY_END = "</verify>"
 OUTPUT_END = "</output>"
 CODE_FENCE = "```python\n"
+CODE_OUTPUT = "[Code Output]\n\n```\n"
+TAGS = ("<think>", "</think>", "<analyze>", ANALYZE_END, "<verify>", VERIFY_END, "<output>", OUTPUT_END)
+"""A tokenizer may have tokens of their own for these; they are the only ones that an assistant's turn may contain."""
 FENCE_END = "```\n"
 
 # --- the rationale model's turn (stage 4; wording ours where the paper leaves it free) ---
@@ -60,7 +63,7 @@ def analyze_prefill(paragraph: int) -> str:
 
 def code_output_block(output: str) -> str:
     """What is appended after a code block has run."""
-    return f"[Code Output]\n\n```\n{output}\n```\n"
+    return f"{CODE_OUTPUT}{output}\n```\n"
 
 
 def first_user_turn(problem: str, step: str) -> str:

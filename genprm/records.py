@@ -138,7 +138,8 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """One turn; only the characters inside ``loss_spans`` carry loss in training."""
+    """One turn; only the characters inside ``loss_spans`` carry loss in training. Each span, and what lies between two, is made into
+    tokens by itself."""
 
     role: str
     content: str

@@ -46,20 +46,35 @@ class Sampling(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A stretch of an assistant's turn that is made into tokens by itself: what was written at a time.
+
+    ``ids`` are the tokens that a model wrote, where they are known. In ``is_data`` text (the output of code) nothing is a special token,
+    in other text the tags of critiques may be (`genprm.rationale.TAGS`).
+    """
+
+    text: str
+    ids: tuple[int, ...] | None = None
+    is_data: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One finished turn of a conversation; ``role`` is system, user or assistant."""
+    """One finished turn of a conversation; ``role`` is system, user or assistant, ``pieces`` are those of ``content`` if it was written
+    here."""
 
     role: str
     content: str
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """Continue a conversation ``n`` times.
 
-    ``prefix`` is the beginning of the assistant's turn, continued to the byte; ``seed`` makes completion i of the request
-    depend on (seed, i) only. ``stop`` strings end a completion and are part of its text. ``num_logprobs`` alternatives per
-    token are returned if positive.
+    ``prefix`` is the beginning of the assistant's turn, continued to the byte, and ``pieces`` are those of it (none: it is one, our own
+    pre-fill); ``seed`` makes completion i of the request depend on (seed, i) only. ``stop`` strings end a completion and are part of its
+    text. ``num_logprobs`` alternatives per token are returned if positive, the tokens' ids with ``wants_ids``.
     """
 
     turns: tuple[Turn, ...]
@@ -69,19 +84,32 @@ class Request:
     n: int = 1
     stop: tuple[str, ...] = ()
     num_logprobs: int = 0
+    pieces: tuple[Piece, ...] = ()
+    wants_ids: bool = False
+
+    @property
+    def prefix_pieces(self) -> tuple[Piece, ...]:
+        return self.pieces or ((Piece(text=self.prefix),) if self.prefix else ())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
     """One continuation: its text (after the prefix), why it ended, and its length in tokens.
 
-    ``logprobs_T[i]`` maps alternatives at token i (as text) to log-probabilities; empty unless asked for.
+    ``logprobs_T[i]`` maps alternatives at token i (as text) to log-probabilities; empty unless asked for. ``ids`` are the tokens of
+    ``text``, None unless they were asked for and can be had.
     """
 
     text: str
     finish: Finish
     num_tokens: int
     logprobs_T: tuple[Mapping[str, float], ...] = field(default=())
+    ids: tuple[int, ...] | None = None
+
+    @property
+    def piece(self) -> Piece:
+        """Of a turn that goes on after it."""
+        return Piece(text=self.text, ids=self.ids)
 
 
 class Engine(Protocol):

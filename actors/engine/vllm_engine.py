@@ -27,9 +27,9 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.llm_engine import LLMEngine
 
+from actors.chat_tokenizer import ChatTokenizer
 from actors.engine.base import Completion, ContextOverflow, EngineDied, EngineError, Finish, Request, RequestRefused
 from actors.engine.config import VllmEngineConfig
-from actors.engine.prompt_encoder import PromptEncoder
 from actors.models import hub_name, local_model
 from genprm.errors import UserError
 
@@ -94,7 +94,7 @@ class VllmEngine:
                 f"engine.model = {config.model!r} can't be started ({reason}); check the name or path, that this machine can reach "
                 "the model hub if it is no path, and max_model_len and kv_cache_gib against the machine's memory"
             ) from error
-        self._encode = prompt_encoder(self._engine.get_tokenizer(), config)
+        self._chats = chat_tokenizer(self._engine.get_tokenizer(), config)
         self._inbox: queue.SimpleQueue[tuple[str, list[int], SamplingParams, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._ids = itertools.count()
         self._failure: BaseException | None = None
@@ -106,14 +106,14 @@ class VllmEngine:
         self._thread.start()
 
     async def generate(self, request: Request) -> list[Completion]:
-        token_ids = self._encode(request.turns, request.prefix)
+        token_ids = self._chats.prompt(request.turns, request.prefix_pieces)
         room = self._config.max_model_len - len(token_ids)
         if room < 1:
             raise ContextOverflow(
                 f"the prompt has {len(token_ids)} tokens and max_model_len is {self._config.max_model_len}: raise max_model_len"
             )
         try:
-            params = sampling_params(request, room, self._config)
+            params = sampling_params(request, room, self._config, self._chats.end_of_turn)
         except ValueError as error:
             raise RequestRefused(f"vLLM refused the sampling parameters: {error}") from error
         if self._failure is not None:
@@ -121,10 +121,10 @@ class VllmEngine:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._inbox.put((str(next(self._ids)), token_ids, params, future))
         output = await future
-        return [_completion(item) for item in output.outputs]
+        return [self._completion(item, request) for item in output.outputs]
 
     def count_tokens(self, text: str) -> int:
-        return self._encode.count(text)
+        return self._chats.count(text)
 
     def prefix_cache(self) -> tuple[int, int]:
         """Prompt tokens so far, and how many of them were in the prefix cache; needs ``log_stats``."""
@@ -136,6 +136,18 @@ class VllmEngine:
         self._inbox.put(None)
         self._thread.join(timeout=30)
         self._engine.engine_core.shutdown()
+
+    def _completion(self, item: Any, request: Request) -> Completion:
+        """EngineError for one that vLLM gave up: that is neither the model's own end nor a lack of tokens."""
+        if item.finish_reason not in ("stop", "length"):
+            raise EngineError(f"vLLM ended a request with {item.finish_reason!r}")
+        return Completion(
+            text=item.text,
+            finish=Finish.LENGTH if item.finish_reason == "length" else Finish.STOP,
+            num_tokens=len(item.token_ids),
+            logprobs_T=tuple({entry.decoded_token or "": entry.logprob for entry in position.values()} for position in item.logprobs or ()),
+            ids=self._chats.kept_ids(item.token_ids, item.text) if request.wants_ids else None,
+        )
 
     def _step_forever(self) -> None:
         waiting: dict[str, asyncio.Future[Any]] = {}
@@ -174,17 +186,19 @@ class VllmEngine:
         return True
 
 
-def prompt_encoder(tokenizer: Any, config: VllmEngineConfig) -> PromptEncoder:
-    """The encoder of the model's chats."""
+def chat_tokenizer(tokenizer: Any, config: VllmEngineConfig) -> ChatTokenizer:
+    """Of the model's chats."""
     template = config.read_chat_template()
     if template is not None:
         tokenizer.chat_template = template
-    return PromptEncoder(tokenizer)
+    return ChatTokenizer(tokenizer, last_as_earlier=config.last_turn == "earlier")
 
 
-def sampling_params(request: Request, room: int, config: VllmEngineConfig) -> SamplingParams:
-    """vLLM's form of a request's sampling; ``room`` is how many tokens the context still holds."""
+def sampling_params(request: Request, room: int, config: VllmEngineConfig, end_of_turn: int | None = None) -> SamplingParams:
+    """vLLM's form of a request's sampling; ``room`` is how many tokens the context still holds. The token that ends a turn stops it,
+    whatever the tokenizer calls the end of a sequence."""
     sampling = request.sampling
+    stop_ids = [*config.stop_token_ids, *([end_of_turn] if end_of_turn is not None else [])]
     return SamplingParams(
         n=request.n,
         temperature=sampling.temperature,
@@ -192,18 +206,12 @@ def sampling_params(request: Request, room: int, config: VllmEngineConfig) -> Sa
         top_k=sampling.top_k,
         max_tokens=min(sampling.max_tokens, room),
         stop=list(request.stop) or None,
-        stop_token_ids=list(config.stop_token_ids) or None,
+        stop_token_ids=stop_ids or None,
         include_stop_str_in_output=True,
         seed=request.seed,
         logprobs=request.num_logprobs or None,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-
-
-def _completion(item: Any) -> Completion:
-    logprobs = tuple({entry.decoded_token or "": entry.logprob for entry in position.values()} for position in item.logprobs or ())
-    finish = Finish.LENGTH if item.finish_reason == "length" else Finish.STOP
-    return Completion(text=item.text, finish=finish, num_tokens=len(item.token_ids), logprobs_T=logprobs)
 
 
 def _resolve(future: asyncio.Future[Any], output: Any) -> None:

@@ -19,9 +19,9 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from actors.chat_tokenizer import ChatTokenizer, TokenizedConversation
 from actors.models import hub_name, local_model
 from actors.training.config import TrainConfig
-from actors.training.tokenization import TokenizedConversation, check_template, tokenize
 from genprm.errors import UserError
 from genprm.records import Conversation
 
@@ -49,8 +49,8 @@ class Trainer:
         self._device = device
         self._rank, self._world = dist.get_rank(), dist.get_world_size()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(local_model(config.base_model), revision=hub_name(config.base_model)[1])
-        check_template(self.tokenizer)
-        tokenized = {conversation.id: tokenize(self.tokenizer, conversation.messages) for conversation in conversations}
+        chats = ChatTokenizer(self.tokenizer)
+        tokenized = {conversation.id: chats.conversation(conversation.messages) for conversation in conversations}
         self.too_long = [name for name, row in tokenized.items() if len(row.ids_T) > config.max_length]
         self._rows = [row for name, row in tokenized.items() if name not in self.too_long]
         if not self._rows:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from actors.chat_tokenizer import ChatTokenizer
 from actors.engine import Completion, Finish, Request
-from actors.engine.prompt_encoder import PromptEncoder
 from actors.engine.scripted_engine import ScriptedEngine
 from actors.verifier import Verifier, VerifierConfig
 from genprm.conversation import assistant_turn
@@ -42,16 +42,16 @@ def traces() -> list[tuple[dict[str, Any], list[str], str]]:
 
 
 @pytest.fixture(scope="module")
-def encoder() -> PromptEncoder:
+def chats() -> ChatTokenizer:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained("genprm/toy/models/base")
     tokenizer.bos_token = "<｜begin▁of▁sentence｜>"
     tokenizer.chat_template = TEMPLATE.read_text()
-    return PromptEncoder(tokenizer)
+    return ChatTokenizer(tokenizer, last_as_earlier=False)
 
 
-def test_every_recorded_request_is_made_again(encoder: PromptEncoder) -> None:
+def test_every_recorded_request_is_made_again(chats: ChatTokenizer) -> None:
     recorded = traces()
     assert len(recorded) == 18
     for row, requests, last in recorded:
@@ -62,7 +62,7 @@ def test_every_recorded_request_is_made_again(encoder: PromptEncoder) -> None:
         asked: list[str] = []
 
         def script(request: Request, answers: list[Completion] = answers, asked: list[str] = asked) -> list[Completion]:
-            asked.append(encoder.render(request.turns, request.prefix).replace("\n", "\\n"))
+            asked.append(chats.prompt_text(request.turns, request.prefix_pieces).replace("\n", "\\n"))
             if request.num_logprobs:
                 yes = {"Yes": 0.0, "No": math.log(1e-9)}
                 return [Completion(text="{Yes}$\n</output>", finish=Finish.STOP, num_tokens=4, logprobs_T=({"{": 0.0}, yes))]

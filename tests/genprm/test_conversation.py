@@ -47,9 +47,12 @@ def test_loss_lies_on_the_models_own_text_only() -> None:
     segments = paragraph(1, "good", "print(1)\n", "1", "right") + paragraph(2, "bad", "print(2)\n", "2", "wrong")
     message = build_conversation(critique(segments), 1).messages[2]
     assert [message.content[span.start : span.end] for span in message.loss_spans] == [
-        "good\n</analyze>\n",
+        "good\n</analyze>",
         "print(1)\n```\n",
-        "right\n</verify>\n<output>\n**Judgement**: $\\boxed{Yes}$\n</output>\n",
+        "right\n</verify>",
+        "\n<output>\n**Judgement**: $\\boxed",
+        "{Yes}$\n</output>",
+        "\n",
     ]
     assert build_conversation(critique(segments), 1).messages[1].loss_spans == ()
 

@@ -72,11 +72,11 @@ class BareVllm:
     """vLLM's own offline interface with the settings that a stage's engine has."""
 
     def __init__(self, config: VllmEngineConfig) -> None:
-        from actors.engine.vllm_engine import offline_vllm, prompt_encoder
+        from actors.engine.vllm_engine import chat_tokenizer, offline_vllm
 
         self._config = config
         self._llm: Any = offline_vllm(config)
-        self._encode = prompt_encoder(self._llm.get_tokenizer(), config)
+        self._chats = chat_tokenizer(self._llm.get_tokenizer(), config)
 
     def ready(self) -> bool:
         return True
@@ -121,8 +121,8 @@ class BareVllm:
     def _asked(self, request: Request, length: int | None = None) -> tuple[dict[str, list[int]], Any]:
         from actors.engine.vllm_engine import sampling_params
 
-        token_ids = self._encode(request.turns, request.prefix)
-        params = sampling_params(request, self._config.max_model_len - len(token_ids), self._config)
+        token_ids = self._chats.prompt(request.turns, request.prefix_pieces)
+        params = sampling_params(request, self._config.max_model_len - len(token_ids), self._config, self._chats.end_of_turn)
         if length is not None:
             params.max_tokens, params.ignore_eos = length, True
             params.stop, params.stop_token_ids = [], []

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from actors.engine import Turn
-from actors.engine.prompt_encoder import PromptEncoder
-from actors.training.tokenization import check_template, tokenize
+from actors.chat_tokenizer import ChatTokenizer
+from actors.engine import Piece, Turn
 from genprm import rationale
 from genprm.conversation import build_conversation
 from genprm.records import Critique, CritiqueOutcome, Message, Segment, SegmentKind
@@ -69,7 +68,7 @@ def rendered(request: pytest.FixtureRequest) -> Chat:
 
 
 def decoded(chat: Chat, turns: tuple[Turn, ...], prefix: str) -> str:
-    text: str = chat.tokenizer.decode(PromptEncoder(chat.tokenizer)(turns, prefix))
+    text: str = chat.tokenizer.decode(ChatTokenizer(chat.tokenizer).prompt(turns, [Piece(text=prefix)]))
     return text
 
 
@@ -134,23 +133,22 @@ def critique() -> Critique:
 
 def test_which_tokens_carry_loss(rendered: Chat) -> None:
     """The conversation as runs of tokens, (text, carries loss), joined where loss does not change."""
-    check_template(rendered.tokenizer)
     messages: tuple[Message, ...] = build_conversation(critique(), 1).messages
-    tokenized = tokenize(rendered.tokenizer, messages)
+    tokenized = ChatTokenizer(rendered.tokenizer).conversation(messages)
     runs: list[tuple[list[int], bool]] = []
     for token, loss in zip(tokenized.ids_T, tokenized.loss_T, strict=True):
         if runs and runs[-1][1] == loss:
             runs[-1][0].append(token)
         else:
             runs.append(([token], loss))
-    lead = "<verify>\nLet's use python code to find any potential error:\n```python\n"
+    lead = "\n<verify>\nLet's use python code to find any potential error:\n```python\n"
     assert [(rendered.tokenizer.decode(ids), loss) for ids, loss in runs] == [
         (
             f"{rendered.system[0]}{rationale.SYSTEM}{rendered.system[1]}{rendered.user[0]}Tom has 7.\n7 + 5 = 12.{rendered.user[1]}"
             f"{rendered.assistant}<analyze>\nLet's analyze the Paragraph 1 step by step: ",
             False,
         ),
-        ("It adds.\n</analyze>\n", True),
+        ("It adds.\n</analyze>", True),
         (lead, False),
         ("print(7 + 5)\n```\n", True),
         ("[Code Output]\n\n```\n12\n```\n", False),
@@ -160,10 +158,9 @@ def test_which_tokens_carry_loss(rendered: Chat) -> None:
             "<analyze>\nLet's analyze the Paragraph 2 step by step: ",
             False,
         ),
-        ("It takes away.\n</analyze>\n", True),
+        ("It takes away.\n</analyze>", True),
         (lead, False),
         ("print(12 - 2)\n```\n", True),
         ("[Code Output]\n\n```\n10\n```\n", False),
         (f"Wrong.\n</verify>\n<output>\n**Judgement**: $\\boxed{{No}}$\n</output>\n{rendered.end}", True),
-        *([(rendered.after_end, False)] if rendered.after_end else []),
     ]
