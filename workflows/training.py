@@ -37,7 +37,7 @@ from workflows.stage.versions import versions
 
 EXPORT = "export"
 LOG = "log.jsonl"
-TOO_LONG = "_too_long.json"
+REJECTS = "_rejects.json"
 SETUP_ERROR = "_setup_error.json"
 CHECKPOINTS = "checkpoints"
 POLL_S = 0.5
@@ -127,8 +127,8 @@ class TrainStage(Stage):
         log = read_log(folder)
         seconds = sum(row["seconds"] for row in log)
         now = time.time()
-        too_long = folder.read_json(TOO_LONG)
-        rejects = [RejectedRow(id=name, reason="too long", detail="more tokens than max_length") for name in too_long]
+        found = folder.read_json(REJECTS)
+        rejects = [RejectedRow(id=name, reason=reason, detail="see train.max_length and loss_spans") for name, reason in found.items()]
         facts = {"tokens": sum(row["tokens"] for row in log), "session": "train", "began": now - seconds, "committed": now}
         super().clear(run)
         ledger = Ledger(run.folder / self.name)
@@ -211,7 +211,7 @@ def _train_in_worker(settings: dict[str, Any]) -> None:
             folder.write_json(SETUP_ERROR, {"message": f"{type(error).__name__}: {error}"})
         raise
     if rank == 0:
-        folder.write_json(TOO_LONG, trainer.too_long)
+        folder.write_json(REJECTS, trainer.rejects)
     mirror.fetch(CHECKPOINTS, LOG)
     dist.barrier()
     if trainer.load_checkpoint(mirror.local / CHECKPOINTS) and rank == 0:

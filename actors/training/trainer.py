@@ -29,6 +29,7 @@ from genprm.records import Conversation
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 IGNORED = -100
+TOO_LONG, NO_LOSS = "too long", "no token with loss"
 
 
 def batch_indices(num_rows: int, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
@@ -41,6 +42,13 @@ def batch_indices(num_rows: int, batch_size: int, epochs: int, seed: int) -> lis
     return batches
 
 
+def unusable(row: TokenizedConversation, max_length: int) -> str | None:
+    """Why a conversation can't be trained on, None if it can."""
+    if len(row.ids_T) > max_length:
+        return TOO_LONG
+    return None if any(row.loss_T[1:]) else NO_LOSS
+
+
 class Trainer:
     """Loads, trains, saves, exports. ``device`` is where this process computes."""
 
@@ -51,11 +59,13 @@ class Trainer:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(local_model(config.base_model), revision=hub_name(config.base_model)[1])
         chats = ChatTokenizer(self.tokenizer)
         tokenized = {conversation.id: chats.conversation(conversation.messages) for conversation in conversations}
-        self.too_long = [name for name, row in tokenized.items() if len(row.ids_T) > config.max_length]
-        self._rows = [row for name, row in tokenized.items() if name not in self.too_long]
+        self.rejects = {name: reason for name, row in tokenized.items() if (reason := unusable(row, config.max_length))}
+        """Why conversations are left out, by their ids."""
+        self._rows = [row for name, row in tokenized.items() if name not in self.rejects]
         if not self._rows:
             raise UserError(
-                f"train.max_length = {config.max_length}: none of the {len(conversations)} conversations is that short; raise it"
+                f"train.max_length = {config.max_length}: none of the {len(conversations)} conversations is that short and has a token "
+                "with loss; raise it, or look at their loss_spans"
             )
         self.batches = batch_indices(len(self._rows), config.batch_size, config.epochs, config.seed)
         dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32

@@ -23,6 +23,7 @@ from genprm import rationale
 from genprm.conversation import assistant_turn
 from genprm.errors import UserError
 from genprm.records import BenchmarkSolution, Message, Segment, SegmentKind, Span
+from genprm.reward import verdict_word
 from tests.shared_data import shared
 
 TOY = "genprm/toy/models/base"
@@ -284,3 +285,28 @@ def test_a_tokenizer_whose_ids_are_not_those_of_its_file_is_refused(tmp_path: Pa
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "PreTrainedTokenizerFast"}))
     ChatTokenizer(AutoTokenizer.from_pretrained(str(tmp_path)))  # the remedy
+
+
+SUMMED = {
+    "toy": ({"Y", "y", "Yes"}, {"N", "n", " n", "No"}),
+    "qwen3": (
+        {"Y", "y", " y", " Y", "\ty", "\tY", "ye", " ye", " Ye", "YE", " YE", "Ye", " Yes", "Yes", "yes", " yes", "YES", " YES"},
+        {"N", "n", " n", " N", "\tn", "\tN", "{n", " no", "no", " No", "No", " NO", "NO", "\tno"},
+    ),
+    "deepseek_v3": (
+        {"Y", "y", " y", " Y", "\ty", "{y", "{Y", "ye", " ye", " Ye", "YE", " YE", "Ye", " Yes", "Yes", "yes", " yes", "YES", " YES"},
+        {"N", "n", " n", " N", "\tn", "\tN", "{N", "{n", " no", "no", " No", "No", " NO", "NO"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_which_tokens_are_summed_as_yes_and_no(name: str) -> None:
+    tokenizer = tokenizer_of(name)
+    texts = {number: tokenizer.decode([number]) for number in range(len(tokenizer))}
+    words = {number: verdict_word(text) for number, text in texts.items()}
+    assert tuple({texts[number] for number, word in words.items() if word == wanted} for wanted in ("yes", "no")) == SUMMED[name]
+    for verdict in ("{Yes}$", "{ Yes }", "{yes}", "{YES}", "{\\text{Yes}}", "{No}", "{ no}", "{NO}$"):
+        chats = ChatTokenizer(tokenizer)
+        found = [words[number] for number in chats.ids(Piece(text=verdict)) if words[number] is not None]
+        assert found[0] == ("yes" if "y" in verdict.lower() else "no")

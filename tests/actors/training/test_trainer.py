@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from actors.chat_tokenizer import TokenizedConversation
 from actors.training.config import TrainConfig
-from actors.training.trainer import IGNORED, Trainer, batch_indices
+from actors.training.trainer import IGNORED, Trainer, batch_indices, unusable
 from genprm.records import Conversation, Message, Span
 
 CONFIG = TrainConfig(
@@ -85,3 +86,12 @@ def test_the_export_is_the_trained_model_in_hugging_face_format(process_group: N
 def test_conversations_that_are_all_too_long_are_the_users_to_fix(process_group: None) -> None:
     with pytest.raises(ValueError, match=r"train\.max_length = 16: none of the 10 conversations"):
         trainer(CONFIG.model_copy(update={"max_length": 16}))
+
+
+def test_a_conversation_that_would_teach_nothing_is_left_out() -> None:
+    def row(num_tokens: int, *carry: int) -> TokenizedConversation:
+        return TokenizedConversation(ids_T=[1] * num_tokens, loss_T=[index in carry for index in range(num_tokens)])
+
+    assert unusable(row(4, 2), 4) is None
+    assert unusable(row(5, 2), 4) == "too long"
+    assert unusable(row(4), 4) == unusable(row(4, 0), 4) == "no token with loss"  # the first token is no target
