@@ -118,8 +118,11 @@ class ChatTokenizer:
                 around = around[number:]
             add(around, False)
             for text, carries_loss in _cut(turn.content, message):
-                is_data = turn.role != "assistant" or (not carries_loss and text.startswith(rationale.CODE_OUTPUT))
-                add(self._text_ids(text, is_data), carries_loss)
+                is_output = not carries_loss and text.startswith(rationale.CODE_OUTPUT)
+                if is_output:
+                    add(self._text_ids(rationale.CODE_OUTPUT, False), False)
+                    text = text.removeprefix(rationale.CODE_OUTPUT)
+                add(self._text_ids(text, is_output or turn.role != "assistant"), carries_loss)
             ended = bool(message.loss_spans)
         if messages[-1].role == "assistant":
             closing = list(self._markup_ids(self._frame((*(message.role for message in messages), "user")).around[-1]))

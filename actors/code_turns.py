@@ -72,7 +72,7 @@ class CodeTurn:
         if output is not None:
             block = rationale.code_output_block(output)
             pieces.append((SegmentKind.OUTPUT, block))
-            self.pieces.append(Piece(text=block, is_data=True))
+            self.pieces += [Piece(text=rationale.CODE_OUTPUT), Piece(text=block.removeprefix(rationale.CODE_OUTPUT), is_data=True)]
             self.ends_in_prefill = False
         self.segments += [Segment(kind=kind, text=text) for kind, text in pieces if text]
         self.running = ""

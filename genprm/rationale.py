@@ -29,7 +29,7 @@ VERIFY_END = "</verify>"
 OUTPUT_END = "</output>"
 CODE_FENCE = "```python\n"
 CODE_OUTPUT = "[Code Output]\n\n```\n"
-TAGS = ("<think>", "</think>", "<analyze>", ANALYZE_END, "<verify>", VERIFY_END, "<output>", OUTPUT_END)
+TAGS = ("<think>", "</think>", "<analyze>", ANALYZE_END, "<verify>", VERIFY_END, "<output>", OUTPUT_END, "```python", "[Code Output]")
 """A tokenizer may have tokens of their own for these; they are the only ones that an assistant's turn may contain."""
 FENCE_END = "```\n"
 

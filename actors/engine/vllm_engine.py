@@ -8,12 +8,14 @@ Every request put on the queue is answered exactly once: by its completions, by 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import difflib
 import itertools
 import os
 import queue
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -25,6 +27,7 @@ os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else each engine
 import torch
 from vllm.engine.arg_utils import EngineArgs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from actors.chat_tokenizer import ChatTokenizer
@@ -50,7 +53,6 @@ def engine_arguments(config: VllmEngineConfig) -> dict[str, Any]:
         "revision": hub_name(config.model)[1],
         "dtype": config.dtype,
         "max_model_len": config.max_model_len,
-        "max_num_seqs": config.max_num_seqs,
         "enforce_eager": config.enforce_eager,
         "tensor_parallel_size": max(1, int(config.num_gpus)),
         "gpu_memory_utilization": config.gpu_memory_utilization,
@@ -65,9 +67,18 @@ def engine_arguments(config: VllmEngineConfig) -> dict[str, Any]:
             "max_num_batched_tokens": max(config.max_model_len, 4096),
             "block_size": SMALLEST_CPU_BLOCK,
         }
+    if config.max_num_seqs is not None:
+        arguments["max_num_seqs"] = config.max_num_seqs
     if config.kv_cache_gib is not None:
         arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gib * (1 << 30))
-    return arguments
+    known = {field.name for field in dataclasses.fields(EngineArgs)}
+    for name in config.arguments:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise UserError(f"engine.arguments.{name}: vLLM has no such engine argument" + (f"; did you mean {close[0]}?" if close else ""))
+        if name in arguments or name == "seed":
+            raise UserError(f"engine.arguments.{name}: it follows from the engine's own settings; take it out")
+    return {**arguments, **config.arguments}
 
 
 def offline_vllm(config: VllmEngineConfig) -> Any:
@@ -75,6 +86,15 @@ def offline_vllm(config: VllmEngineConfig) -> Any:
     from vllm import LLM  # takes a while to import, and no worker needs it
 
     return LLM(**engine_arguments(config))
+
+
+class _Asked(NamedTuple):
+    """A request on its way to vLLM."""
+
+    request_id: str
+    token_ids: list[int]
+    params: SamplingParams
+    future: asyncio.Future[Any]
 
 
 class VllmEngine:
@@ -87,7 +107,10 @@ class VllmEngine:
         if config.enforce_eager:
             torch.compiler.set_stance("force_eager")
         try:
-            self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(config)))
+            arguments = EngineArgs(**engine_arguments(config))
+            self._engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)  # what vLLM's batch sizes go by
+        except UserError:
+            raise
         except Exception as error:  # vLLM raises of all kinds; what a user needs is which model, and the first line
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise UserError(
@@ -95,15 +118,19 @@ class VllmEngine:
                 "the model hub if it is no path, and max_model_len and kv_cache_gib against the machine's memory"
             ) from error
         self._chats = chat_tokenizer(self._engine.get_tokenizer(), config)
-        self._inbox: queue.SimpleQueue[tuple[str, list[int], SamplingParams, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Asked | str | None] = queue.SimpleQueue()
+        """Requests, ids of those that nobody waits for any more, and None: end."""
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._step_began: float | None = None
         self._ids = itertools.count()
-        self._failure: BaseException | None = None
+        self._failure: str | None = None
         self.busy_s = 0.0
         """Seconds in which there was something to generate, so far."""
         self.request_s = 0.0
         """The same times the requests in the engine just then: over ``busy_s`` it is how many were served side by side."""
         self._thread = threading.Thread(target=self._step_forever, name="vllm-step", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._watch, name="vllm-watch", daemon=True).start()
 
     async def generate(self, request: Request) -> list[Completion]:
         token_ids = self._chats.prompt(request.turns, request.prefix_pieces)
@@ -117,10 +144,14 @@ class VllmEngine:
         except ValueError as error:
             raise RequestRefused(f"vLLM refused the sampling parameters: {error}") from error
         if self._failure is not None:
-            raise EngineDied(f"the engine died: {self._failure}") from self._failure
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._inbox.put((str(next(self._ids)), token_ids, params, future))
-        output = await future
+            raise EngineDied(f"the engine died: {self._failure}")
+        asked = _Asked(str(next(self._ids)), token_ids, params, asyncio.get_running_loop().create_future())
+        self._inbox.put(asked)
+        try:
+            output = await asked.future
+        except asyncio.CancelledError:  # nobody waits: the engine need not go on with it
+            self._inbox.put(asked.request_id)
+            raise
         return [self._completion(item, request) for item in output.outputs]
 
     def count_tokens(self, text: str) -> int:
@@ -150,40 +181,61 @@ class VllmEngine:
         )
 
     def _step_forever(self) -> None:
-        waiting: dict[str, asyncio.Future[Any]] = {}
         failure: BaseException = EngineError("the engine was closed")
         try:
-            while self._take(waiting):
-                began, num_requests = time.monotonic(), len(waiting)
-                for output in self._engine.step():
-                    if output.finished:
-                        _resolve(waiting.pop(output.request_id), output)
+            while self._take():
+                began, num_requests = time.monotonic(), len(self._waiting)
+                self._step_began = began
+                outputs = self._engine.step()
+                self._step_began = None
+                for output in outputs:
+                    if output.finished and output.request_id in self._waiting:
+                        _resolve(self._waiting.pop(output.request_id), output)
                 seconds = time.monotonic() - began
                 self.busy_s += seconds
                 self.request_s += num_requests * seconds
         except BaseException as error:  # whatever ends this thread must reach those who wait
             failure = error
-        self._failure = failure
-        while not self._inbox.empty():
-            item = self._inbox.get()
-            if item is not None:
-                waiting[item[0]] = item[3]
-        for future in waiting.values():
-            _fail(future, EngineDied(f"the engine died: {failure}"))
+        self._die(str(failure))
 
-    def _take(self, waiting: dict[str, asyncio.Future[Any]]) -> bool:
+    def _take(self) -> bool:
         """Move queued requests into vLLM, blocking while there is nothing to do; False when asked to end."""
-        while not waiting or not self._inbox.empty():
+        while not self._waiting or not self._inbox.empty():
             item = self._inbox.get()
             if item is None:
                 return False
-            request_id, token_ids, params, future = item
+            if isinstance(item, str):
+                if self._waiting.pop(item, None) is not None:
+                    self._engine.abort_request([item])
+                continue
+            self._waiting[item.request_id] = item.future
             try:
-                self._engine.add_request(request_id, {"prompt_token_ids": token_ids}, params)
-                waiting[request_id] = future
-            except ValueError as error:
-                _fail(future, RequestRefused(f"vLLM refused the request: {error}"))
+                self._engine.add_request(item.request_id, {"prompt_token_ids": item.token_ids}, item.params)
+            except Exception as error:  # the request's fault, or at least no other's
+                kind = RequestRefused if isinstance(error, ValueError) else EngineError
+                _fail(self._waiting.pop(item.request_id), kind(f"vLLM refused the request: {type(error).__name__}: {error}"))
         return True
+
+    def _watch(self) -> None:
+        """Give the engine up when a step hangs: those who wait are told, and end the process, in which nothing else can be done."""
+        while self._failure is None:
+            limit = self._config.step_timeout_s
+            time.sleep(min(limit / 10, 1.0))
+            began = self._step_began
+            if began is not None and time.monotonic() - began > limit:
+                self._die(f"a step has taken longer than engine.step_timeout_s = {limit:g} s")
+
+    def _die(self, reason: str) -> None:
+        """Answer all who wait, and all who will ask."""
+        self._failure = self._failure or reason
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            if isinstance(item, _Asked):
+                self._waiting[item.request_id] = item.future
+        for request_id in list(self._waiting):
+            future = self._waiting.pop(request_id, None)
+            if future is not None:
+                _fail(future, EngineDied(f"the engine died: {reason}"))
 
 
 def chat_tokenizer(tokenizer: Any, config: VllmEngineConfig) -> ChatTokenizer:

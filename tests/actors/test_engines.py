@@ -5,15 +5,32 @@ from __future__ import annotations
 import asyncio
 import http.server
 import threading
+import time
 from collections.abc import Iterator
-from typing import ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from actors.engine import Engine, EngineError, Finish, HttpEngineConfig, Request, Sampling, Turn, VllmEngineConfig, open_engine
+from actors.engine import (
+    Engine,
+    EngineDied,
+    EngineError,
+    Finish,
+    HttpEngineConfig,
+    Piece,
+    Request,
+    Sampling,
+    Turn,
+    VllmEngineConfig,
+    open_engine,
+)
 from actors.engine.http_engine import HttpEngine
 from tests.actors.conftest import MODEL
 from tests.free_port import free_port
+
+if TYPE_CHECKING:
+    from actors.engine.vllm_engine import VllmEngine
 
 pytestmark = pytest.mark.usefixtures("launched_server")  # which starts meanwhile
 SETTINGS = {"dtype": "float32", "max_model_len": 512, "kv_cache_gib": 0.25, "enforce_eager": True, "num_gpus": 0}
@@ -67,9 +84,85 @@ def test_vllm_refuses_a_prompt_that_does_not_fit_and_serves_on(vllm: Engine) -> 
     assert len(asyncio.run(vllm.generate(ask(n=1)))) == 1
 
 
+@pytest.mark.engine
+@pytest.mark.slow
+def test_vllm_goes_on_from_the_tokens_that_it_wrote(vllm: Engine) -> None:
+    """The same text whether it is written at one go or in two, the second from the first's tokens."""
+    (whole,) = asyncio.run(vllm.generate(ask(n=1, wants_ids=True)))
+    assert whole.ids is not None
+    assert len(whole.ids) == whole.num_tokens - 1  # without the end of the turn
+    greedy = Sampling(temperature=0.0, max_tokens=60)
+    request = ask(n=1, wants_ids=True)
+    (once,) = asyncio.run(vllm.generate(replace(request, sampling=greedy)))
+    (first,) = asyncio.run(vllm.generate(replace(request, sampling=greedy, stop=("Step 2:",))))
+    pieces = (Piece(text="Step 1:"), first.piece)
+    (second,) = asyncio.run(vllm.generate(replace(request, sampling=greedy, prefix=f"Step 1:{first.text}", pieces=pieces)))
+    assert first.text + second.text == once.text
+    assert (*(first.ids or ()), *(second.ids or ())) == once.ids
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_whatever_vllm_does_those_who_wait_are_answered(vllm: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = vllm._engine
+    aborted: list[list[str]] = []
+    abort = inner.abort_request
+
+    def watched_abort(ids: list[str]) -> None:
+        aborted.append(ids)
+        abort(ids)
+
+    monkeypatch.setattr(inner, "abort_request", watched_abort)
+
+    async def cancel() -> None:
+        task = asyncio.create_task(vllm.generate(ask(max_tokens=400, stop=("never",))))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await vllm.generate(ask(n=1, max_tokens=5))
+
+    asyncio.run(cancel())
+    assert [len(ids) for ids in aborted] in ([1], [])  # none where it was done already
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inner, "add_request", lambda *_: (_ for _ in ()).throw(KeyError("slot")))
+        with pytest.raises(EngineError, match="KeyError: 'slot'"):
+            asyncio.run(vllm.generate(ask(n=1)))
+    with monkeypatch.context() as patch:
+        steps = inner.step
+
+        def abort_all() -> list[Any]:
+            outputs: list[Any] = steps()
+            for output in outputs:
+                for item in output.outputs:
+                    item.finish_reason = "abort"
+            return outputs
+
+        patch.setattr(inner, "step", abort_all)
+        with pytest.raises(EngineError, match="vLLM ended a request with 'abort'"):
+            asyncio.run(vllm.generate(ask(n=1, max_tokens=2)))
+    assert len(asyncio.run(vllm.generate(ask(n=1)))) == 1
+
+    def hang() -> list[Any]:
+        time.sleep(5)
+        return []
+
+    monkeypatch.setattr(vllm, "_config", vllm._config.model_copy(update={"step_timeout_s": 0.5}))
+    monkeypatch.setattr(inner, "step", hang)
+    began = time.monotonic()
+    with pytest.raises(EngineDied, match=r"longer than engine\.step_timeout_s"):
+        asyncio.run(vllm.generate(ask(n=1)))
+    assert time.monotonic() - began < 4
+    with pytest.raises(EngineDied):
+        asyncio.run(vllm.generate(ask(n=1)))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"arguments": {"quantisation": "fp8"}}, r"engine\.arguments\.quantisation: vLLM has no such .*; did you mean quantization\?"),
+        ({"arguments": {"max_model_len": 9}}, r"engine\.arguments\.max_model_len: it follows from the engine's own settings"),
         ({"model": "no/such-model"}, r"engine\.model = 'no/such-model' can't be started"),
         ({"kv_cache_gib": 9e5}, r"kv_cache_gib = 900000"),
     ],

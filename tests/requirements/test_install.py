@@ -314,11 +314,11 @@ def test_only_cpython_3_11_will_do() -> None:
 def test_a_small_disk_is_noticed_before_anything_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**11, 10**11 - 10**9, 10**9))
     with pytest.raises(install.InstallError, match=r"1.0 GB are free where .venv is, 6.5 GB are needed; free some space"):
-        install.check_disk(tmp_path / ".venv")
+        install.check_disk(tmp_path / ".venv", install.NEEDED_BYTES["cpu.lock"])
     (tmp_path / ".venv").mkdir()
     with (tmp_path / ".venv" / "old").open("w") as file:
         file.truncate(6_000_000_000)  # sparse; it will be replaced
-    install.check_disk(tmp_path / ".venv")
+    install.check_disk(tmp_path / ".venv", install.NEEDED_BYTES["cpu.lock"])
 
 
 # What a user reads

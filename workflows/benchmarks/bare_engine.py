@@ -109,7 +109,7 @@ class BareVllm:
                     return
                 number = next(waiting, None)
 
-        for number in itertools.islice(waiting, self._config.max_num_seqs):
+        for number in itertools.islice(waiting, engine.vllm_config.scheduler_config.max_num_seqs):
             go_on(number)
         while engine.has_unfinished_requests():
             for output in engine.step():
