@@ -19,6 +19,7 @@ from genprm.errors import UserError
 LARGEST_SEED = 2**31 - 1
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+LONGEST_WAIT_S = 300.0
 REFUSALS = (400, 413, 414, 422)
 """What is wrong with the request itself; all other errors, a wrong key among them, may be gone when it is made again."""
 OVERFLOW = re.compile(r"context.{0,20}length|max_model_len|too long|too many tokens|longer than", re.IGNORECASE)
@@ -33,7 +34,7 @@ FINISHED = {
 class HttpEngine:
     """Requests with retries: 408, 409, 429, 5xx, broken connections, timeouts and answers that are none are tried again.
 
-    The pauses double; ``timeout_s`` is for one try.
+    The pauses double, and are no shorter than the endpoint asks for (Retry-After); ``timeout_s`` is for one try.
 
     Raises ValueError at construction if the key's environment variable is not set.
     """
@@ -169,7 +170,7 @@ class HttpEngine:
             except ValueError as error:  # an answer that is no JSON, or not the whole of one
                 failure = error
             if attempt < self._config.max_retries:
-                await asyncio.sleep(min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
+                await asyncio.sleep(max(min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S), _retry_after(failure)))
         raise EngineError(
             f"{self._config.base_url} failed {self._config.max_retries + 1} times, last with {type(failure).__name__}: {failure}"
         ) from failure
@@ -212,6 +213,12 @@ class HttpEngine:
     def close(self) -> None:
         """Connections close with the process."""
         self._clients.clear()
+
+
+def _retry_after(failure: Exception) -> float:
+    """How many seconds the endpoint asks to be left alone, at most `LONGEST_WAIT_S`."""
+    text = failure.response.headers.get("retry-after", "") if isinstance(failure, APIStatusError) else ""
+    return min(float(text), LONGEST_WAIT_S) if re.fullmatch(r"\d{1,6}(\.\d+)?", text) else 0.0
 
 
 def _logprobs(found: Any) -> tuple[dict[str, float], ...]:

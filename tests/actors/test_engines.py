@@ -188,6 +188,8 @@ class Misbehaving(http.server.BaseHTTPRequestHandler):
         body = b"{}" if isinstance(answer, int) else answer.encode()
         self.send_response(answer if isinstance(answer, int) else 200)
         self.send_header("Content-Type", "application/json")
+        if answer == 429:
+            self.send_header("Retry-After", "1")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -217,8 +219,10 @@ def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_http_engine_tries_again_after_429_and_500_and_garbage(misbehaving: str) -> None:
     Misbehaving.answers = [429, 500, "{not json", GOOD]
     engine = HttpEngine(HttpEngineConfig(base_url=misbehaving, model="m"))
+    began = time.monotonic()
     (completion,) = asyncio.run(engine.generate(ask(n=1)))
     assert (completion.text, completion.num_tokens, Misbehaving.served) == (" fine", 2, 4)
+    assert time.monotonic() - began >= 1.0  # as long as the server asked for, although the pauses are short here
 
 
 def test_http_engine_gives_up_after_its_retries_and_at_once_where_that_is_no_use(misbehaving: str) -> None:
