@@ -15,10 +15,12 @@ the system's text at the beginning of the first user's.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -32,6 +34,8 @@ from genprm.records import Message
 
 LONGEST_TAIL = 16
 """A stop string is at most so many tokens."""
+EXPORT_FACTS = "genprm.json"
+"""Beside an exported model: what it was trained from and with, its template's hash among it."""
 _MARK = "text-{}-of-the-chat"
 _PROBE = ("Let's see: ", "The 1 +  1\n\n= 2?\tÉ", " so", "\n", "二 \U0001f600")
 
@@ -195,6 +199,22 @@ class ChatTokenizer:
                 "the tokenizer adds or drops spaces at the beginning of a text, so that a turn can't be encoded in pieces; use a model "
                 "whose tokenizer works on bytes (Qwen, Llama 3, DeepSeek)"
             )
+
+
+def template_hash(tokenizer: Any) -> str:
+    """Of a tokenizer's chat template."""
+    return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()
+
+
+def check_trained_template(tokenizer: Any) -> None:
+    """UserError where a model that was trained here is to be used with another chat template."""
+    facts = Path(str(tokenizer.name_or_path), EXPORT_FACTS)
+    trained = json.loads(facts.read_text()).get("chat_template_sha256") if facts.is_file() else None
+    if trained is not None and trained != template_hash(tokenizer):
+        raise UserError(
+            f"the model {tokenizer.name_or_path!r} was trained with another chat template than it would be used with; take "
+            "engine.chat_template out, and restore the chat template in its folder"
+        )
 
 
 def _check_own_ids(tokenizer: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.chat_tokenizer import ChatTokenizer
+from actors.chat_tokenizer import ChatTokenizer, check_trained_template
 from actors.engine.config import ChatSettings
 from actors.models import hub_name, local_model
 from genprm.errors import UserError
@@ -15,6 +15,7 @@ def chat_tokenizer(tokenizer: Any, settings: ChatSettings) -> ChatTokenizer:
     template = settings.read_chat_template()
     if template is not None:
         tokenizer.chat_template = template
+    check_trained_template(tokenizer)
     return ChatTokenizer(tokenizer, last_as_earlier=settings.last_turn == "earlier")
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from actors.chat_tokenizer import ChatTokenizer, TokenizedConversation
+from actors.chat_tokenizer import EXPORT_FACTS, ChatTokenizer, TokenizedConversation, template_hash
 from actors.models import hub_name, local_model
 from actors.training.config import TrainConfig
 from genprm.errors import UserError
@@ -184,7 +184,8 @@ class Trainer:
                 temporary = folder.with_name(folder.name + ".partial")
                 module.save_pretrained(temporary, state_dict=state)
                 self.tokenizer.save_pretrained(temporary)
-                (temporary / "genprm.json").write_text(json.dumps({"base_model": self._config.base_model, "steps": self.step}))
+                facts = {"base_model": self._config.base_model, "steps": self.step, "chat_template_sha256": template_hash(self.tokenizer)}
+                (temporary / EXPORT_FACTS).write_text(json.dumps(facts))
                 if folder.exists():  # of a run that was killed after its export
                     shutil.rmtree(folder)
                 temporary.replace(folder)

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from actors.chat_tokenizer import TokenizedConversation
+from actors.engine.chats import chat_tokenizer
+from actors.engine.config import ChatSettings
 from actors.training.config import TrainConfig
 from actors.training.trainer import IGNORED, Trainer, batch_indices, unusable
 from genprm.records import Conversation, Message, Span
@@ -80,7 +82,12 @@ def test_the_export_is_the_trained_model_in_hugging_face_format(process_group: N
     base = AutoModelForCausalLM.from_pretrained(CONFIG.base_model, dtype=torch.float32)
     moved = [float((new - old).abs().max()) for new, old in zip(exported.state_dict().values(), base.state_dict().values(), strict=True)]
     assert all(0 < change < 0.05 for change in moved)
-    assert AutoTokenizer.from_pretrained(tmp_path / "export").chat_template == one.tokenizer.chat_template
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "export")
+    assert tokenizer.chat_template == one.tokenizer.chat_template
+    chat_tokenizer(tokenizer, ChatSettings())
+    (tmp_path / "other.jinja").write_text(tokenizer.chat_template + " ")
+    with pytest.raises(ValueError, match=r"was trained with another chat template .* take engine\.chat_template out"):
+        chat_tokenizer(tokenizer, ChatSettings(chat_template=str(tmp_path / "other.jinja")))
 
 
 def test_conversations_that_are_all_too_long_are_the_users_to_fix(process_group: None) -> None:
