@@ -64,7 +64,7 @@ class VllmEngineConfig(ChatSettings):
 
 
 class HttpEngineConfig(ChatSettings):
-    """An OpenAI-compatible endpoint.
+    """An OpenAI-compatible endpoint, or several that serve the same model: ``base_url`` is an address or a list of them.
 
     With ``tokenizer``, the folder or hub name of the model that it serves, chats are made into tokens here, as for vLLM in the worker's
     process, and sent to its completions endpoint as ids (vLLM, SGLang). Without it chats are sent as text, and its own template makes
@@ -73,7 +73,7 @@ class HttpEngineConfig(ChatSettings):
     """
 
     type: Literal["http"] = "http"
-    base_url: Placement[str]
+    base_url: Placement[str | tuple[str, ...]]
     model: str
     api_key_env: Placement[str] = "OPENAI_API_KEY"
     tokenizer: Annotated[str | None, IdentifiedBy(model_identity)] = None
@@ -83,6 +83,16 @@ class HttpEngineConfig(ChatSettings):
     max_in_flight: Placement[int] = Field(default=64, ge=1)
     num_gpus: Placement[Literal[0]] = 0
     num_cpus: Placement[float] = Field(default=0.1, ge=0)
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+    @model_validator(mode="after")
+    def _there_is_an_address(self) -> HttpEngineConfig:
+        if not self.base_urls:
+            raise ValueError("base_url is an empty list: name an address")
+        return self
 
     @model_validator(mode="after")
     def _templates_need_a_tokenizer(self) -> HttpEngineConfig:

@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 import sys
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, OpenAI
@@ -14,12 +16,14 @@ from actors.chat_tokenizer import ChatTokenizer
 from actors.engine.base import Completion, ContextOverflow, EngineError, Finish, Request, RequestRefused, Sampling, Turn
 from actors.engine.chats import load_chat_tokenizer
 from actors.engine.config import HttpEngineConfig
+from actors.engine.endpoints import Endpoints
 from genprm.errors import UserError
 
 LARGEST_SEED = 2**31 - 1
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 LONGEST_WAIT_S = 300.0
+LONGEST_NAP_S = 0.25
 REFUSALS = (400, 413, 414, 422)
 """What is wrong with the request itself; all other errors, a wrong key among them, may be gone when it is made again."""
 OVERFLOW = re.compile(r"context.{0,20}length|max_model_len|too long|too many tokens|longer than", re.IGNORECASE)
@@ -49,15 +53,36 @@ class HttpEngine:
         self._config = config
         self._key = key
         self._chats = load_chat_tokenizer(config.tokenizer, config) if config.tokenizer is not None else None
-        self._clients: dict[asyncio.AbstractEventLoop, tuple[AsyncOpenAI, asyncio.Semaphore]] = {}
+        self._endpoints = Endpoints(config.base_urls)
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[Sequence[AsyncOpenAI], asyncio.Semaphore]] = {}
 
     def check(self) -> None:
         """Ask for one token: ValueError, with the setting to change, if the endpoint can't be had or does not serve such requests."""
         config = self._config
         prefix = "" if config.continuation == "none" else "Step 1:"
         request = Request(turns=(Turn(role="user", content="1 + 1?"),), prefix=prefix, sampling=Sampling(max_tokens=1), seed=0)
+        failures = []
+        for url in config.base_urls:
+            try:
+                self._check(url, request)
+            except UserError as error:
+                failures.append(error)
+        if len(failures) == len(config.base_urls):
+            raise failures[0]
+        for failure in failures:
+            print(f"warning: {failure}; the other endpoints serve meanwhile", file=sys.stderr, flush=True)
+        if self._chats is None:
+            print(
+                f"engine {config.model!r} at {', '.join(config.base_urls)}: chats are sent as text, which its own template makes into "
+                "tokens; name the model's folder in engine.tokenizer to have them sent as ids",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _check(self, url: str, request: Request) -> None:
+        config = self._config
         try:
-            with OpenAI(base_url=config.base_url, api_key=self._key, timeout=config.timeout_s, max_retries=config.max_retries) as client:
+            with OpenAI(base_url=url, api_key=self._key, timeout=config.timeout_s, max_retries=config.max_retries) as client:
                 (client.chat.completions if self._chats is None else client.completions).create(**self._arguments(request))
         except APIStatusError as error:
             setting = {
@@ -66,38 +91,31 @@ class HttpEngine:
                 404: f"engine.model = {config.model!r}",
             }.get(error.status_code, f"engine.continuation = {config.continuation!r}")
             raise UserError(
-                f"{setting}: {config.base_url} refuses a first request with HTTP {error.status_code}: {error.message}; "
+                f"{setting}: {url} refuses a first request with HTTP {error.status_code}: {error.message}; "
                 "name what the server has and can do"
             ) from error
         except (APIConnectionError, ValueError) as error:
             raise UserError(
-                f"engine.base_url = {config.base_url!r}: no chat endpoint answers there ({error}); start the server, or change the address "
+                f"engine.base_url = {url!r}: no chat endpoint answers there ({error}); start the server, or change the address "
                 "(it mostly ends in /v1)"
             ) from error
 
-        if self._chats is None:
-            print(
-                f"engine {config.model!r} at {config.base_url}: chats are sent as text, which its own template makes into tokens; name the "
-                "model's folder in engine.tokenizer to have them sent as ids",
-                file=sys.stderr,
-                flush=True,
-            )
-
     async def generate(self, request: Request) -> list[Completion]:
         arguments = self._arguments(request)
-        client, semaphore = self._client()
+        clients, semaphore = self._client()
         async with semaphore:
-            return await self._ask(client, arguments, request)
+            return await self._ask(clients, arguments, request)
 
     def count_tokens(self, text: str) -> int | None:
         """None where the endpoint's tokenizer is not known."""
         return None if self._chats is None else self._chats.count(text)
 
-    def _client(self) -> tuple[AsyncOpenAI, asyncio.Semaphore]:
+    def _client(self) -> tuple[Sequence[AsyncOpenAI], asyncio.Semaphore]:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
-            client = AsyncOpenAI(base_url=self._config.base_url, api_key=self._key, timeout=self._config.timeout_s, max_retries=0)
-            self._clients[loop] = (client, asyncio.Semaphore(self._config.max_in_flight))
+            config = self._config
+            clients = [AsyncOpenAI(base_url=url, api_key=self._key, timeout=config.timeout_s, max_retries=0) for url in config.base_urls]
+            self._clients[loop] = (clients, asyncio.Semaphore(config.max_in_flight))
         return self._clients[loop]
 
     def _arguments(self, request: Request) -> dict[str, Any]:
@@ -153,29 +171,37 @@ class HttpEngine:
             arguments |= {"logprobs": True, "top_logprobs": request.num_logprobs}
         return arguments
 
-    async def _ask(self, client: AsyncOpenAI, arguments: dict[str, Any], request: Request) -> list[Completion]:
+    async def _ask(self, clients: Sequence[AsyncOpenAI], arguments: dict[str, Any], request: Request) -> list[Completion]:
+        key = zlib.crc32(request.turns[0].content.encode() + request.turns[min(1, len(request.turns) - 1)].content.encode())
         for attempt in range(self._config.max_retries + 1):
-            try:
-                endpoint = client.chat.completions if self._chats is None else client.completions
-                return self._completions(await endpoint.create(**arguments), request)
-            except (APIConnectionError, APITimeoutError) as error:
-                failure: Exception = error
-            except APIStatusError as error:
-                failure = error
-                if error.status_code in REFUSALS:
-                    kind = ContextOverflow if OVERFLOW.search(str(error.message)) else RequestRefused
-                    raise kind(f"{self._config.base_url} refused: HTTP {error.status_code}: {error.message}") from error
-                if error.status_code not in (408, 409, 429) and error.status_code < 500:  # a wrong key, no such model: not mended soon
-                    raise EngineError(f"{self._config.base_url} refused: HTTP {error.status_code}: {error.message}") from error
-            except ValueError as error:  # an answer that is no JSON, or not the whole of one
-                failure = error
+            while (rest_s := self._endpoints.rest_s()) > 0:  # held back while nothing answers
+                await asyncio.sleep(min(rest_s, LONGEST_NAP_S))
+            with self._endpoints.chosen(key) as number:
+                url, client = self._endpoints.urls[number], clients[number]
+                try:
+                    endpoint = client.chat.completions if self._chats is None else client.completions
+                    completions = self._completions(await endpoint.create(**arguments), request, url)
+                except (APIConnectionError, APITimeoutError) as error:
+                    failure: Exception = error
+                except APIStatusError as error:
+                    failure = error
+                    if error.status_code in REFUSALS:
+                        self._endpoints.succeed(number)
+                        kind = ContextOverflow if OVERFLOW.search(str(error.message)) else RequestRefused
+                        raise kind(f"{url} refused: HTTP {error.status_code}: {error.message}") from error
+                    if error.status_code not in (408, 409, 429) and error.status_code < 500:  # a wrong key, no such model: not mended soon
+                        raise EngineError(f"{url} refused: HTTP {error.status_code}: {error.message}") from error
+                except ValueError as error:  # an answer that is no JSON, or not the whole of one
+                    failure = error
+                else:
+                    self._endpoints.succeed(number)
+                    return completions
+                self._endpoints.fail(number)
             if attempt < self._config.max_retries:
                 await asyncio.sleep(max(min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S), _retry_after(failure)))
-        raise EngineError(
-            f"{self._config.base_url} failed {self._config.max_retries + 1} times, last with {type(failure).__name__}: {failure}"
-        ) from failure
+        raise EngineError(f"{url} failed {self._config.max_retries + 1} times, last with {type(failure).__name__}: {failure}") from failure
 
-    def _completions(self, answer: Any, request: Request) -> list[Completion]:
+    def _completions(self, answer: Any, request: Request, url: str) -> list[Completion]:
         """ValueError for an answer that may be better another time, RequestRefused for one that will not."""
         choices = list(getattr(answer, "choices", None) or [])
         if len(choices) != request.n:
@@ -185,15 +211,14 @@ class HttpEngine:
         completions = []
         for index, choice in enumerate(choices):
             if choice.finish_reason == "content_filter":
-                raise RequestRefused(f"{self._config.base_url} filtered choice {index}")
+                raise RequestRefused(f"{url} filtered choice {index}")
             if choice.finish_reason not in FINISHED or (self._chats is None and choice.message is None):
                 raise ValueError(f"choice {index} is not finished (finish_reason {choice.finish_reason!r})")
             text = (choice.message.content if self._chats is None else choice.text) or ""
             logprobs_T = _logprobs(choice.logprobs)
             if request.num_logprobs and text and not logprobs_T:
                 raise RequestRefused(
-                    f"{self._config.base_url} gives no log-probabilities, which a verifier's rewards are made of; "
-                    "use a server that does (vLLM's own)"
+                    f"{url} gives no log-probabilities, which a verifier's rewards are made of; use a server that does (vLLM's own)"
                 )
             stopped_at = getattr(choice, "stop_reason", None)
             if isinstance(stopped_at, str) and stopped_at in request.stop and not text.endswith(stopped_at):

@@ -225,6 +225,22 @@ def test_http_engine_tries_again_after_429_and_500_and_garbage(misbehaving: str)
     assert time.monotonic() - began >= 1.0  # as long as the server asked for, although the pauses are short here
 
 
+def test_http_engine_asks_another_endpoint_when_one_is_down(misbehaving: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Misbehaving.answers = [GOOD]
+    nobody = f"http://127.0.0.1:{free_port()}/v1"
+    engine = HttpEngine(HttpEngineConfig(base_url=(nobody, misbehaving), model="m"))
+    engine.check()
+    assert f"warning: engine.base_url = '{nobody}': no chat endpoint answers there" in capfd.readouterr().err
+
+    async def ask_often() -> list[str]:
+        requests = [replace(ask(n=1), turns=(Turn(role="user", content=str(number)),)) for number in range(12)]
+        return [completion.text for (completion,) in await asyncio.gather(*map(engine.generate, requests))]
+
+    assert asyncio.run(ask_often()) == [" fine"] * 12
+    with pytest.raises(ValueError, match="base_url is an empty list"):
+        HttpEngineConfig(base_url=(), model="m")
+
+
 def test_http_engine_gives_up_after_its_retries_and_at_once_where_that_is_no_use(misbehaving: str) -> None:
     engine = HttpEngine(HttpEngineConfig(base_url=misbehaving, model="m", max_retries=2))
     Misbehaving.answers = [503]
