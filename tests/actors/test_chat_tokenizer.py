@@ -306,7 +306,7 @@ def test_which_tokens_are_summed_as_yes_and_no(name: str) -> None:
     texts = {number: tokenizer.decode([number]) for number in range(len(tokenizer))}
     words = {number: verdict_word(text) for number, text in texts.items()}
     assert tuple({texts[number] for number, word in words.items() if word == wanted} for wanted in ("yes", "no")) == SUMMED[name]
+    chats = ChatTokenizer(tokenizer)
     for verdict in ("{Yes}$", "{ Yes }", "{yes}", "{YES}", "{\\text{Yes}}", "{No}", "{ no}", "{NO}$"):
-        chats = ChatTokenizer(tokenizer)
         found = [words[number] for number in chats.ids(Piece(text=verdict)) if words[number] is not None]
         assert found[0] == ("yes" if "y" in verdict.lower() else "no")
