@@ -29,7 +29,8 @@ class _State:
 
 class Endpoints:
     """Requests with the same ``key`` (the beginning of a chat) go to the same endpoint, for its prefix cache, as long as it has hardly more
-    to do than the others. One that failed `DOWN_FROM` times in a row gets none for a while, then one, and all again when that succeeds."""
+    to do than the others. One that failed `DOWN_FROM` times in a row gets none for a while, then one, and all again when that succeeds;
+    where all are down they are asked all the same, since failures may be those of single requests."""
 
     def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self.urls = tuple(urls)

@@ -23,7 +23,6 @@ LARGEST_SEED = 2**31 - 1
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 LONGEST_WAIT_S = 300.0
-LONGEST_NAP_S = 0.25
 REFUSALS = (400, 413, 414, 422)
 """What is wrong with the request itself; all other errors, a wrong key among them, may be gone when it is made again."""
 OVERFLOW = re.compile(r"context.{0,20}length|max_model_len|too long|too many tokens|longer than", re.IGNORECASE)
@@ -174,8 +173,6 @@ class HttpEngine:
     async def _ask(self, clients: Sequence[AsyncOpenAI], arguments: dict[str, Any], request: Request) -> list[Completion]:
         key = zlib.crc32(request.turns[0].content.encode() + request.turns[min(1, len(request.turns) - 1)].content.encode())
         for attempt in range(self._config.max_retries + 1):
-            while (rest_s := self._endpoints.rest_s()) > 0:  # held back while nothing answers
-                await asyncio.sleep(min(rest_s, LONGEST_NAP_S))
             with self._endpoints.chosen(key) as number:
                 url, client = self._endpoints.urls[number], clients[number]
                 try:

@@ -27,6 +27,6 @@ def test_a_short_soak(tmp_path: Path, local_ray: None, namespaces: bool) -> None
     rows = [{"name": row["name"], "category": "soak", "code": row["code"], "expectation": {"status": row["status"]}} for row in HOSTILE]
     snippets.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = ExecutorConfig(num_executors=2, scratch_dir=str(tmp_path), namespaces=namespaces)
-    tally = soak_benchmark(config, read_cases(snippets), num_sessions=80, kill_every_s=0.5, seed=0)
-    assert (tally.sessions, tally.wrong, tally.left) == (80, [], [])
+    tally = soak_benchmark(config, read_cases(snippets), num_sessions=40, kill_every_s=0.4, seed=0)
+    assert (tally.sessions, tally.wrong, tally.left) == (40, [], [])
     assert tally.executors_killed + tally.fork_servers_killed > 0
