@@ -19,40 +19,27 @@ class _State:
     in_flight: int = 0
     failures: int = 0
     down_until: float = 0.0
-    """While it is down: when it may be tried again."""
-    is_tried: bool = False
-
-    @property
-    def is_down(self) -> bool:
-        return self.failures >= DOWN_FROM
 
 
 class Endpoints:
     """Requests with the same ``key`` (the beginning of a chat) go to the same endpoint, for its prefix cache, as long as it has hardly more
-    to do than the others. One that failed `DOWN_FROM` times in a row gets none for a while, then one, and all again when that succeeds;
-    where all are down they are asked all the same, since failures may be those of single requests."""
+    to do than the others. One that failed `DOWN_FROM` times in a row gets none for a while; where all are down they are asked all the
+    same, since failures may be those of single requests."""
 
     def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self.urls = tuple(urls)
         self._states = [_State() for _ in urls]
         self._clock = clock
 
-    def rest_s(self) -> float:
-        """How long a request should wait because all endpoints are down; 0 where one may be asked."""
-        return max(0.0, min(state.down_until for state in self._states) - self._clock())
-
     @contextmanager
     def chosen(self, key: int) -> Iterator[int]:
         """The number of the endpoint for a request, which is counted there meanwhile."""
         number = self._choose(key)
-        state = self._states[number]
-        if state.is_down:  # this request tries it, the others wait for what becomes of it
-            state.is_tried, state.down_until = True, self._clock() + LONGEST_REST_S
-        state.in_flight += 1
+        self._states[number].in_flight += 1
         try:
             yield number
         finally:
-            state.in_flight -= 1
+            self._states[number].in_flight -= 1
 
     def _choose(self, key: int) -> int:
         now = self._clock()
@@ -62,15 +49,13 @@ class Endpoints:
         return preferred if self._states[preferred].in_flight <= self._states[least].in_flight + SLACK else least
 
     def succeed(self, number: int) -> None:
-        state = self._states[number]
-        state.failures, state.down_until, state.is_tried = 0, 0.0, False
+        self._states[number].failures, self._states[number].down_until = 0, 0.0
 
     def fail(self, number: int) -> None:
-        """A failure of the endpoint's, not of the request's. Those of requests from before it was down tell nothing new."""
+        """A failure of the endpoint's, not of the request's; while it is down those of requests from before tell nothing new."""
         state = self._states[number]
-        if state.is_down and not state.is_tried:
+        if state.down_until > self._clock():
             return
         state.failures += 1
-        state.is_tried = False
-        if state.is_down:
+        if state.failures >= DOWN_FROM:
             state.down_until = self._clock() + min(FIRST_REST_S * 2 ** (state.failures - DOWN_FROM), LONGEST_REST_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from actors.engine.endpoints import DOWN_FROM, FIRST_REST_S, LONGEST_REST_S, SLACK, Endpoints
+from actors.engine.endpoints import DOWN_FROM, FIRST_REST_S, SLACK, Endpoints
 
 
 class Clock:
@@ -23,39 +23,33 @@ def test_a_chat_stays_with_its_endpoint_until_that_has_much_more_to_do() -> None
         assert number == 8 % 3
 
 
-def test_one_that_is_down_gets_one_request_at_a_time_until_it_answers() -> None:
-    clock = Clock()
-    endpoints = Endpoints(["a"], clock)
-    for _ in range(64):  # all that were in flight when it went down
-        endpoints.fail(0)
-    assert endpoints.rest_s() == FIRST_REST_S
-    clock.now += FIRST_REST_S
-    assert endpoints.rest_s() == 0
-    with endpoints.chosen(1):
-        assert endpoints.rest_s() == LONGEST_REST_S  # the others wait
-        endpoints.fail(0)
-    assert endpoints.rest_s() == 2 * FIRST_REST_S
-    clock.now += 2 * FIRST_REST_S
-    with endpoints.chosen(1):
-        endpoints.succeed(0)
-    assert endpoints.rest_s() == 0
-    for _ in range(DOWN_FROM - 1):
-        endpoints.fail(0)
-    assert endpoints.rest_s() == 0
+def chosen(endpoints: Endpoints, key: int) -> int:
+    with endpoints.chosen(key) as number:
+        return number
 
 
-def test_the_others_serve_while_one_is_down() -> None:
+def test_the_others_serve_while_one_is_down_and_it_rests_longer_each_time() -> None:
     clock = Clock()
     endpoints = Endpoints(["a", "b"], clock)
-    for _ in range(DOWN_FROM):
+    for _ in range(64):  # all that were in flight when it went down
         endpoints.fail(0)
-    assert endpoints.rest_s() == 0
-    for key in range(6):
-        with endpoints.chosen(key) as number:
-            assert number == 1
+    assert [chosen(endpoints, key) for key in range(4)] == [1, 1, 1, 1]
     clock.now += FIRST_REST_S
-    with endpoints.chosen(0) as first, endpoints.chosen(0) as second:
-        assert (first, second) == (0, 1)  # one request tries it
-        endpoints.succeed(0)
-    with endpoints.chosen(0) as number:
-        assert number == 0
+    assert chosen(endpoints, 0) == 0  # tried again
+    endpoints.fail(0)
+    clock.now += FIRST_REST_S
+    assert chosen(endpoints, 0) == 1
+    clock.now += FIRST_REST_S
+    assert chosen(endpoints, 0) == 0
+    endpoints.succeed(0)
+    for _ in range(DOWN_FROM - 1):
+        endpoints.fail(0)
+    assert chosen(endpoints, 0) == 0
+
+
+def test_where_all_are_down_they_are_asked_all_the_same() -> None:
+    endpoints = Endpoints(["a", "b"], Clock())
+    for number in (0, 1):
+        for _ in range(DOWN_FROM):
+            endpoints.fail(number)
+    assert [chosen(endpoints, key) for key in (0, 1)] == [0, 1]

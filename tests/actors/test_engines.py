@@ -114,26 +114,34 @@ def test_whatever_vllm_does_those_who_wait_are_answered(vllm: VllmEngine, monkey
 
     monkeypatch.setattr(inner, "abort_request", watched_abort)
 
+    step = inner.step
+
+    def slow_step() -> list[Any]:
+        time.sleep(0.05)
+        outputs: list[Any] = step()
+        return outputs
+
     async def cancel() -> None:
-        task = asyncio.create_task(vllm.generate(ask(max_tokens=400, stop=("never",))))
-        await asyncio.sleep(0.3)
+        task = asyncio.create_task(vllm.generate(ask(n=1)))
+        await asyncio.sleep(0.3)  # of more than a second that its tokens take
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         await vllm.generate(ask(n=1, max_tokens=5))
 
-    asyncio.run(cancel())
-    assert [len(ids) for ids in aborted] in ([1], [])  # none where it was done already
+    with monkeypatch.context() as patch:
+        patch.setattr(inner, "step", slow_step)
+        asyncio.run(cancel())
+    assert [len(ids) for ids in aborted] == [1]
 
     with monkeypatch.context() as patch:
         patch.setattr(inner, "add_request", lambda *_: (_ for _ in ()).throw(KeyError("slot")))
         with pytest.raises(EngineError, match="KeyError: 'slot'"):
             asyncio.run(vllm.generate(ask(n=1)))
     with monkeypatch.context() as patch:
-        steps = inner.step
 
         def abort_all() -> list[Any]:
-            outputs: list[Any] = steps()
+            outputs: list[Any] = step()
             for output in outputs:
                 for item in output.outputs:
                     item.finish_reason = "abort"
