@@ -87,6 +87,10 @@ class Request:
     pieces: tuple[Piece, ...] = ()
     wants_ids: bool = False
 
+    def __post_init__(self) -> None:
+        if self.pieces and "".join(piece.text for piece in self.pieces) != self.prefix:
+            raise ValueError("the pieces of a request are not those of its prefix")
+
     @property
     def prefix_pieces(self) -> tuple[Piece, ...]:
         return self.pieces or ((Piece(text=self.prefix),) if self.prefix else ())
