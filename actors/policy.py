@@ -13,6 +13,7 @@ from actors.engine.base import derive_seed
 from actors.grading.grader import Grader
 from genprm.grading import Grade
 from genprm.records import Counts, Outcome, Path, Problem, Rollouts
+from genprm.rollout_budget import paths_per_solution
 from genprm.section import Section
 from genprm.steps import FIRST_STEP_PREFILL, join_steps, split_steps
 
@@ -48,11 +49,12 @@ def pose(prompt: str, problem: str) -> Turn:
 
 
 class RolloutConfig(Section):
-    """Rounds of sampling: until ``keep_per_kind`` correct and incorrect paths are there, or ``max_paths`` are sampled.
+    """Rounds of sampling: until ``keep_per_kind`` correct and incorrect paths are there, or ``max_paths`` are sampled (section 3.2.1).
 
     After the first round of ``first_round`` paths the second has ``next_rounds``, and each further one ``growth`` times as many as the one
     before: a problem that is never solved takes 8 rounds for 2,048 paths (16, 32, 64, ...), not 126. ``growth`` 1 are the paper's
-    constant rounds, which sample fewer paths in all.
+    constant rounds, which sample fewer paths in all. A problem is given up where one more kept solution is expected to take more than
+    ``max_paths_per_solution`` further paths (`genprm.rollout_budget`); None, as the paper has it, gives none up.
     """
 
     first_round: int = Field(default=16, ge=1)
@@ -60,10 +62,22 @@ class RolloutConfig(Section):
     growth: float = Field(default=2.0, ge=1)
     max_paths: int = Field(default=2048, ge=1)
     keep_per_kind: int = Field(default=8, ge=1)
+    max_paths_per_solution: float | None = Field(default=None, gt=0)
 
     def round_size(self, index: int) -> int:
         """Paths of a round, from 0."""
         return self.first_round if index == 0 else round(self.next_rounds * self.growth ** min(index - 1, 60))
+
+    def next_round(self, index: int, paths: int, correct: int, incorrect: int) -> int:
+        """Paths of round ``index``, after so many of which so many different ones are correct and incorrect; 0: it is enough."""
+        left, kinds = self.max_paths - paths, (correct, incorrect)
+        if left <= 0 or min(kinds) >= self.keep_per_kind:
+            return 0
+        if paths and self.max_paths_per_solution is not None:
+            costs = (paths_per_solution(kind, sum(kinds) - kind, paths, keep=self.keep_per_kind, left=left) for kind in kinds)
+            if min(costs) > self.max_paths_per_solution:
+                return 0
+        return min(self.round_size(index), left)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +137,7 @@ class Policy:
         outcomes: list[Outcome] = []
         paths: dict[tuple[str, ...], Path] = {}
         num_paths = num_one_step = num_tokens = round_index = 0
-        while num_paths < config.max_paths:
-            n = min(config.round_size(round_index), config.max_paths - num_paths)
+        while n := config.next_round(round_index, num_paths, _count(paths, Outcome.CORRECT), _count(paths, Outcome.INCORRECT)):
             for sample in await self.sample(problem, n=n, purpose="rollout", index=round_index):
                 num_paths += 1
                 num_tokens += sample.num_tokens
@@ -144,8 +157,6 @@ class Policy:
                         ),
                     )
             round_index += 1
-            if all(_count(paths, kind) >= config.keep_per_kind for kind in (Outcome.CORRECT, Outcome.INCORRECT)):
-                break
         rng = random.Random(derive_seed(self._run_seed, problem.id, "keep"))
         kept: list[Path] = []
         for kind in (Outcome.CORRECT, Outcome.INCORRECT):

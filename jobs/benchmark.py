@@ -119,6 +119,12 @@ def monte_carlo(_: None, arguments: Namespace) -> Mapping[str, object]:
     return monte_carlo_benchmark(range(arguments.seeds), picture, values=values, world=arguments.world)
 
 
+def rollouts(_: None, arguments: Namespace) -> Mapping[str, object]:
+    from workflows.benchmarks.rollouts import rollouts_benchmark
+
+    return rollouts_benchmark(arguments.problems, arguments.seed)
+
+
 def grading(config: Config, arguments: Namespace) -> Mapping[str, object]:
     from workflows.benchmarks.grading import grading_benchmark, read_solutions
 
@@ -246,6 +252,13 @@ BENCHMARKS = {
             "--world": {"choices": WORLDS, "default": WORLDS[0], "help": "without --values: made-up ones (default: %(default)s)"},
             "--plot": {"metavar": "FILE", "help": "draw the curves and the calibration, too"},
         },
+    ),
+    "rollouts": Benchmark(
+        run=rollouts,
+        configured=False,
+        help="what giving up problems saves and loses, on simulated policies",
+        what="rollouts of {problems} problems by simulated policies, with the paper's rounds and with problems given up",
+        options={"--problems": number(2000), "--seed": number(0)},
     ),
     "grading": Benchmark(
         run=grading,

@@ -72,6 +72,23 @@ def test_policy_stops_sampling_once_it_has_enough(grader: Grader) -> None:
     assert asyncio.run(policy.rollouts(PROBLEM, config)).counts.trials == 4
 
 
+def test_a_problem_whose_missing_kind_costs_too_many_paths_is_given_up() -> None:
+    paper = RolloutConfig(first_round=32, next_rounds=16, growth=1, keep_per_kind=4)
+    thrifty = paper.model_copy(update={"max_paths_per_solution": 400})
+
+    def paths(config: RolloutConfig, wrong_every: int | None) -> int:
+        total = index = 0
+        while n := config.next_round(index, total, total - (wrong := total // wrong_every if wrong_every else 0), wrong):
+            total, index = total + n, index + 1
+        return total
+
+    assert [paths(paper, every) for every in (None, 8, 100, 1000)] == [2048, 32, 400, 2048]
+    # After n right paths the next is wrong with probability 0.3 / (n + 0.6), and five solutions are kept then: 400 paths each at n = 600.
+    assert [paths(thrifty, every) for every in (None, 8, 100, 1000)] == [608, 32, 400, 608]
+    assert paths(thrifty.model_copy(update={"max_paths_per_solution": 50}), None) == 80, "50 at n = 75"
+    assert thrifty.next_round(1, 32, 0, 0) == 16, "no valid path of either kind yet"
+
+
 def test_truncated_and_one_step_paths_are_neither_kind(grader: Grader) -> None:
     def script(request: Request) -> list[Completion]:
         return [say(r" \boxed{7}"), say(" 3 + 4\nStep 2: \\boxed{7", Finish.LENGTH)] * (request.n // 2)
