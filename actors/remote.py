@@ -17,6 +17,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from actors.code_executor import CodeExecutor, CodeResult, ExecutorConfig
 from actors.engine import Completion, Engine, EngineConfig, EngineDied, Request, open_engine
+from actors.engine.config import process_gpus
 
 SHUTDOWN_TIMEOUT_S = 10.0
 RESTART_PATIENCE_S = 900.0
@@ -126,7 +127,7 @@ def wait_until_ready(handles: Handles) -> None:
 
 
 def _host(config: EngineConfig, options: Mapping[str, Any]) -> Any:
-    return ray.remote(EngineHost).options(num_cpus=config.num_cpus, num_gpus=config.num_gpus, **options)
+    return ray.remote(EngineHost).options(num_cpus=config.num_cpus, num_gpus=process_gpus(config), **options)
 
 
 def stop(handles: Handles) -> None:

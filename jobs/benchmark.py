@@ -29,6 +29,16 @@ SCALE_SETTINGS = (
     "ray.num_cpus=6",
     *(f"pools.{stage}={{{{num_workers=1,rows_in_flight=512,commit_rows=1024}}}}" for stage in ("rollouts", "estimates", "rationales")),
 )
+OVERHEAD_SETTINGS = (
+    *(f"rollouts.{setting}" for setting in ("first_round=8", "max_paths=8", "keep_per_kind=8")),
+    *(f"estimates.paper.{state}=8" for state in ("start", "hard", "middle", "easy")),
+    "rationales.num_index_votes=2",
+    "ray.num_cpus=16",
+    "executor={{num_executors=1,max_sessions=1200,spares=64}}",
+    "pools.rollouts={{rows_in_flight=128}}",
+    "pools.estimates={{rows_in_flight=128}}",
+    "pools.rationales={{rows_in_flight=288}}",
+)
 WORLDS = ("one-drop", "drifting", "many-drops", "jumpy")
 
 
@@ -98,6 +108,15 @@ def overhead(config: Config, arguments: Namespace) -> Mapping[str, object]:
     os.environ[KEY] = "none"  # workers inherit it
     with connected(config), tempfile.TemporaryDirectory() as folder:
         return overhead_benchmark(config, Path(folder), arguments.seconds)
+
+
+def core_process(config: Config, arguments: Namespace) -> Mapping[str, object]:
+    import tempfile
+
+    from workflows.benchmarks.core_process import core_process_benchmark
+
+    with connected(config), tempfile.TemporaryDirectory() as folder:
+        return core_process_benchmark(config, Path(folder), arguments.seconds)
 
 
 def soak(config: Config, arguments: Namespace) -> Mapping[str, object]:
@@ -217,16 +236,14 @@ BENCHMARKS = {
         help="how much of an engine's time the stages use, with simulated GPUs; and rollouts over HTTP beside ray.data.llm",
         what="rollouts, estimates and rationales with 1 and 4 simulated engines, {seconds:g} s each",
         options={"--seconds": {"type": float, "default": 40.0, "metavar": "S", "help": "of each measurement (default: %(default)s)"}},
-        changes=(
-            *(f"rollouts.{setting}" for setting in ("first_round=8", "max_paths=8", "keep_per_kind=8")),
-            *(f"estimates.paper.{state}=8" for state in ("start", "hard", "middle", "easy")),
-            "rationales.num_index_votes=2",
-            "ray.num_cpus=16",
-            "executor={{num_executors=1,max_sessions=1200,spares=64}}",
-            "pools.rollouts={{rows_in_flight=128}}",
-            "pools.estimates={{rows_in_flight=128}}",
-            "pools.rationales={{rows_in_flight=288}}",
-        ),
+        changes=OVERHEAD_SETTINGS,
+    ),
+    "core-process": Benchmark(
+        run=core_process,
+        help="what a process of its own is worth to vLLM's core, with a simulated model that takes a GPU's time",
+        what="rollouts, estimates and rationales, vLLM's core in the worker's process and in its own, {seconds:g} s each",
+        options={"--seconds": {"type": float, "default": 40.0, "metavar": "S", "help": "of each measurement (default: %(default)s)"}},
+        changes=OVERHEAD_SETTINGS,
     ),
     "soak": Benchmark(
         run=soak,

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "jobs": {"genprm", "actors", "cluster", "workflows", "jobs"},
 }
 OWNERS = {
-    "vllm": {"actors/engine/vllm_engine.py"},
+    "vllm": {"actors/engine/vllm_engine.py", "workflows/benchmarks/timed_vllm.py"},
     "deepspeed": {"actors/training/trainer.py"},
     "mlflow": {"workflows/stage/tracking.py"},
     "openai": {"actors/engine/http_engine.py"},

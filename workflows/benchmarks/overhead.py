@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from actors.engine.config import HttpEngineConfig, ScriptedEngineConfig
+from actors.engine.config import EngineConfig, HttpEngineConfig, ScriptedEngineConfig
 from actors.storage import Folder
 from genprm.records import Counts, Outcome, Problem, Solution
 from genprm.section import Section
@@ -46,13 +46,13 @@ def overhead_benchmark(config: Config, folder: Path, seconds: float) -> dict[str
             # A critique takes six seconds, so its stage needs longer for its end to count little; with four engines code is the limit here.
             length = seconds * {1: 1.75, 4: 0.25}[number] if stage == "rationales" else seconds
             rows = int(length * number * NUM_SEQUENCES / STEP_S / TOKENS[stage])
-            found[stage][number] = share(_with_engine(config, engine, number), folder / f"{stage}-{number}", stage, rows, number)
+            found[stage][number] = share(with_engine(config, engine, number), folder / f"{stage}-{number}", stage, rows, number)
     ratio = over_http(config, folder, int(seconds / 4 * NUM_SEQUENCES / STEP_S / TOKENS["rollouts"]))
     shares = {stage: round(of[1], 3) for stage, of in found.items()}
     return {"benchmark": "overhead", **shares, "with_4_engines": {stage: round(of[4], 3) for stage, of in found.items()}, **ratio}
 
 
-def _with_engine(config: Config, engine: ScriptedEngineConfig | HttpEngineConfig, number: int) -> Config:
+def with_engine(config: Config, engine: EngineConfig, number: int) -> Config:
     engines = config.engines.model_copy(update=dict.fromkeys(("policy", "completer", "rationale"), engine))
     pools = {name: pool.model_copy(update={"num_workers": number}) for name, pool in config.pools}
     return config.model_copy(update={"engines": engines, "pools": config.pools.model_copy(update=pools)})
@@ -111,7 +111,7 @@ def over_http(config: Config, folder: Path, rows: int) -> dict[str, object]:
         engine = HttpEngineConfig(base_url=endpoint.url, model="m", max_in_flight=NUM_SEQUENCES, api_key_env=KEY)
         run = Run.untracked(Folder(str(folder / "http")))
         run_stage(TableStage(name="problems", writes=Problem, settings=Section(), make_rows=lambda _: problems(rows)), run)
-        ours = run_stage(synthesis.rollouts(_with_engine(config, engine, 1)), run).work_seconds
+        ours = run_stage(synthesis.rollouts(with_engine(config, engine, 1)), run).work_seconds
         theirs = _ray_data_llm(endpoint.url, rows)
     print(f"rollouts over HTTP, {rows:,} requests of {SAMPLES}: ours {ours:.1f} s, ray.data.llm {theirs:.1f} s", flush=True)
     return {"vs_ray_data_llm": round(theirs / ours, 2)}

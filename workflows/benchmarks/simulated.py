@@ -31,12 +31,12 @@ SEGMENT_TOKENS = (50, 150)
 
 def instant(request: Request) -> list[Completion]:
     """Answers at once; rationales have no code."""
-    return [_completion(request, index, with_code=False) for index in range(request.n)]
+    return [completion_of(request, index, with_code=False) for index in range(request.n)]
 
 
 async def gpu(request: Request) -> list[Completion]:
     """Every sequence takes a step for each of its tokens, as soon as there is room for it; the CPU sleeps meanwhile."""
-    return list(await asyncio.gather(*(_in_steps(_completion(request, index, with_code=True)) for index in range(request.n))))
+    return list(await asyncio.gather(*(_in_steps(completion_of(request, index, with_code=True)) for index in range(request.n))))
 
 
 @cache
@@ -50,7 +50,7 @@ async def _in_steps(completion: Completion) -> Completion:
     return completion
 
 
-def _completion(request: Request, index: int, *, with_code: bool) -> Completion:
+def completion_of(request: Request, index: int, *, with_code: bool) -> Completion:
     chance = random.Random(request.seed + index)
     text = request.turns[0].content
     if "<paragraph_1>" in text:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
+from vllm.v1.core.sched.output import GrammarOutput, NewRequestData, SchedulerOutput
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheSpec
 from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, AsyncModelRunnerOutput, ModelRunnerOutput
 from vllm.v1.worker.worker_base import CompilationTimes, WorkerBase
 
 from actors.engine.base import Request, Sampling, Turn
-from workflows.benchmarks.simulated import STEP_S, _completion
+from workflows.benchmarks.simulated import STEP_S, completion_of
 
 KV_CACHE_BYTES = 1 << 26
 ASSISTANT = "<|im_start|>assistant\n"
@@ -59,7 +58,7 @@ class TimedWorker(WorkerBase):
     def get_supported_tasks(self) -> tuple[str, ...]:
         return ("generate",)
 
-    def execute_model(self, scheduler_output: SchedulerOutput) -> AsyncModelRunnerOutput | ModelRunnerOutput:
+    def execute_model(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput | None:
         for ended in scheduler_output.finished_req_ids:
             self._writing.pop(ended, None)
         for new in scheduler_output.scheduled_new_reqs:
@@ -69,7 +68,11 @@ class TimedWorker(WorkerBase):
         self._device_is_free = max(time.monotonic(), self._device_is_free) + STEP_S
         ids = list(scheduler_output.num_scheduled_tokens)
         sampled = [[next(self._writing[id])] for id in ids]
-        return _Step(ModelRunnerOutput(ids, {id: index for index, id in enumerate(ids)}, sampled), self._device_is_free)
+        self._step = _Step(ModelRunnerOutput(ids, {id: index for index, id in enumerate(ids)}, sampled), self._device_is_free)
+        return None
+
+    def sample_tokens(self, grammar_output: GrammarOutput | None) -> AsyncModelRunnerOutput:
+        return self._step
 
     def _tokens(self, new: NewRequestData) -> Iterator[int]:
         """Of what the script says, as many as it says, the end of the turn, and no end after it."""
@@ -77,7 +80,7 @@ class TimedWorker(WorkerBase):
         user, _, prefix = text.rpartition(ASSISTANT)
         seed = new.sampling_params.seed or 0
         request = Request(turns=(Turn(role="user", content=user),), prefix=prefix, sampling=Sampling(), seed=seed)
-        completion = _completion(request, 0, with_code=True)
+        completion = completion_of(request, 0, with_code=True)
         ids = self._tokenizer.encode(completion.text, add_special_tokens=False)
         yield from [self._filler] * (completion.num_tokens - len(ids) - 1)
         yield from ids

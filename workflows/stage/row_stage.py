@@ -24,9 +24,11 @@ from ray.exceptions import RayError
 
 from actors import remote
 from actors.engine import EngineConfig
+from actors.engine.config import process_gpus
 from actors.remote import Handles, Services
 from cluster import interrupts
 from cluster.plan import READ_TASK, Demand
+from genprm.errors import UserError
 from workflows.stage import parts
 from workflows.stage.dispatch import Dispatcher
 from workflows.stage.errors import SetupFailed, StageFailed
@@ -87,12 +89,19 @@ class RowStage(Stage):
         """What one worker reserves."""
         if self.engine is None:
             return Demand(cpus=LIGHT_CPUS)
-        return Demand(cpus=self.engine.num_cpus, gpus=self.engine.num_gpus)
+        return Demand(cpus=self.engine.num_cpus, gpus=process_gpus(self.engine))
 
     @property
     def demands(self) -> tuple[Demand, ...]:
+        """ValueError where a pool that grows has engines over several nodes."""
         workers = self.pool.least if self.pool is not None else 0
-        return (READ_TASK, *[self.worker_demand] * workers, *_demands(self.services))
+        one = [self.worker_demand] if self.engine is None else _engine_demands(self.engine)
+        if len(one) > 1 and self.pool is not None and self.pool.most != self.pool.least:
+            raise UserError(
+                f"pools.{self.name.partition('/')[0]}.num_workers = {self.pool.num_workers!r}: engines over several nodes "
+                "(num_nodes) are not started and ended with the rows; give a number"
+            )
+        return (READ_TASK, *one * workers, *_demands(self.services))
 
     @property
     def is_row_by_row(self) -> bool:
@@ -173,9 +182,15 @@ class RowStage(Stage):
         return rows.join(others, join_type="left_outer", num_partitions=1 + rows_in // ROWS_PER_PARTITION, on=(self.key,))
 
 
+def _engine_demands(engine: EngineConfig) -> list[Demand]:
+    """What an engine reserves, on one node or on several."""
+    process = Demand(cpus=engine.num_cpus, gpus=process_gpus(engine))
+    return [process] if engine.num_nodes == 1 else [process, *[Demand(gpus=engine.num_gpus)] * engine.num_nodes]
+
+
 def _demands(services: Services) -> list[Demand]:
     """What each of the actors reserves."""
-    found = [Demand(cpus=role.config.num_cpus, gpus=role.config.num_gpus) for role in services.engines.values() for _ in range(role.number)]
+    found = [demand for role in services.engines.values() for _ in range(role.number) for demand in _engine_demands(role.config)]
     if services.executors is not None:
         found += [Demand(cpus=services.executors.num_cpus, custom=services.executors.resources)] * services.executors.num_executors
     return found

@@ -71,7 +71,8 @@ class Stage(ABC):
         """Make what is missing, and the record; what ``reads`` names is finished."""
 
     def plan(self, run: Run) -> dict[str, Any]:
-        """What decides the output: settings, the contents of what is read, columns, and versions of libraries.
+        """What decides the output: settings, the contents of what is read, columns, and versions of libraries. For the record also all
+        ``settings``, those that decide nothing among them.
 
         ValueError, with the setting, if a file or model that the settings name is not there.
         """
@@ -85,6 +86,7 @@ class Stage(ABC):
             "inputs": {read.partition("/")[0]: run.contents(read) for read in self.reads},
             "columns": columns(self.writes.schema()),
             "versions": versions(self.settings.deciding_libraries()),
+            "settings": self.settings.model_dump(mode="json"),
         }
 
 

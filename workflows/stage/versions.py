@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -27,3 +28,11 @@ def versions(packages: Iterable[str] = RECORDED) -> dict[str, str]:
     """The project's version, as ``genprm``, and those of the packages that are installed."""
     found = {package: installed(package) for package in sorted(packages)}
     return {"genprm": __version__} | {package: number for package, number in found.items() if number is not None}
+
+
+def made_with() -> dict[str, str]:
+    """In a worker: the versions, and where it has vLLM the ``device`` that this runs on. Another device may write another text."""
+    found = versions()
+    if "vllm.platforms" in sys.modules:
+        found["device"] = sys.modules["vllm.platforms"].current_platform.get_device_name()
+    return found

@@ -31,7 +31,7 @@ from workflows.stage.ledger import Commit
 from workflows.stage.limits import FailureLimits
 from workflows.stage.parts import RejectedRow
 from workflows.stage.pool import Pool
-from workflows.stage.versions import versions
+from workflows.stage.versions import made_with
 
 CANARY_ROWS = 4
 """So many rows are begun at first; the others when one has succeeded, or has not failed for a moment."""
@@ -90,7 +90,7 @@ class Work:
             began=self.began,
             ready=ready,
             committed=time.time(),
-            versions=versions(),
+            versions=made_with(),
         )
 
 
