@@ -14,6 +14,9 @@ from actors.engine import Completion, ContextOverflow, Engine, Finish, Piece, Re
 from genprm import rationale
 from genprm.records import Segment, SegmentKind
 
+CHARACTERS_PER_TOKEN = 3
+"""For a limit, where an endpoint does not say how many tokens it wrote; few, so that none is exceeded by much."""
+
 
 class Ending(enum.StrEnum):
     """How writing ended: at a wanted string, by the model's own end of turn, or for lack of tokens (the context's too) or code rounds."""
@@ -64,19 +67,31 @@ class CodeTurn:
         """All segments with their tokens, where the engine can count them."""
         return tuple(replace(segment, num_tokens=engine.count_tokens(segment.text)) for segment in self.finished_segments())
 
-    def close_block(self, code: str, output: str | None) -> None:
-        """Split the running text, which ends in a closed fence around ``code``; append ``output`` if the code was run."""
-        start = self.running.rindex(code) if code else len(self.running)
-        before, after = self.running[:start], self.running[start + len(code) :]
-        pieces = [(SegmentKind.TEXT, before), (SegmentKind.CODE, code), (SegmentKind.TEXT, after)]
+    def close_block(self, block: rationale.Block, output: str | None) -> None:
+        """Split the running text at a closed block; append ``output`` if the code was run. What was written after the block, without its
+        output, is dropped, and the closing fence is written as it should be."""
+        before, after = self.running[: block.begin], self.running[block.code_end :]
+        if after != rationale.FENCE_END:
+            self._drop(len(after))
+            self.pieces.append(Piece(text=rationale.FENCE_END))
+        code = self.running[block.begin : block.code_end]
+        written = [(SegmentKind.TEXT, before), (SegmentKind.CODE, code), (SegmentKind.TEXT, rationale.FENCE_END)]
         if output is not None:
-            block = rationale.code_output_block(output)
-            pieces.append((SegmentKind.OUTPUT, block))
-            self.pieces += [Piece(text=rationale.CODE_OUTPUT), Piece(text=block.removeprefix(rationale.CODE_OUTPUT), is_data=True)]
-            self.ends_in_prefill = False
-        self.segments += [Segment(kind=kind, text=text) for kind, text in pieces if text]
+            text = rationale.code_output_block(output)
+            written.append((SegmentKind.OUTPUT, text))
+            self.pieces += [Piece(text=rationale.CODE_OUTPUT), Piece(text=text.removeprefix(rationale.CODE_OUTPUT), is_data=True)]
+        self.ends_in_prefill = False
+        self.segments += [Segment(kind=kind, text=text) for kind, text in written if text]
         self.running = ""
         self.num_code_blocks += 1
+
+    def _drop(self, number: int) -> None:
+        """Take the last characters back."""
+        while number:
+            last = self.pieces.pop()
+            if len(last.text) > number:
+                self.pieces.append(Piece(text=last.text[:-number]))
+            number = max(0, number - len(last.text))
 
 
 async def write_with_code(
@@ -115,23 +130,23 @@ async def write_with_code(
             return Ending.OUT_OF_TOKENS
         call += 1
         turn.write(completion)
-        budget -= max(1, completion.num_tokens)
+        budget -= completion.num_tokens or 1 + len(completion.text) // CHARACTERS_PER_TOKEN
         if completion.finish is Finish.LENGTH:
             return Ending.OUT_OF_TOKENS
-        if any(turn.running.endswith(wanted) for wanted in until):
-            return Ending.WANTED
-        code = rationale.closed_code_at_end(turn.running) if turn.running.endswith(rationale.FENCE_END) else None
-        if code is not None:
+        block = rationale.closed_block(turn.running)
+        if block is not None:
             rounds += 1
             output = None
             if runner is not None and session is not None:
-                result = await runner.run(session, code)
+                result = await runner.run(session, block.code)
                 if result.status is CodeStatus.REFUSED:
                     raise CodeRefused(result.text)
                 output = result.text
-            turn.close_block(code, output)
+            turn.close_block(block, output)
             if rounds >= max_code_rounds:
                 return Ending.OUT_OF_ROUNDS
+        elif any(turn.running.endswith(wanted) for wanted in until):
+            return Ending.WANTED
         elif not turn.running.endswith(rationale.FENCE_END):
             return Ending.END_OF_TURN
     return Ending.OUT_OF_TOKENS

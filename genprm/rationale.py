@@ -82,48 +82,71 @@ def rationale_prompt(problem: str, steps: Sequence[str], instructions: str = RAT
     return f"{instructions}\n\n[Problem]\n{problem}\n\n[Solution]\n{paragraphs}"
 
 
-_PYTHON_FENCE = re.compile(r"^```(?:python|py)[ \t]*\n", re.MULTILINE)
-_FENCE_CLOSE = re.compile(r"^```[ \t]*$", re.MULTILINE)
+_PYTHON_FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})[ \t]*\{?\.?(?:python3?|py)(?![\w+-])[^`\n]*\n", re.MULTILINE | re.IGNORECASE)
 
 
-def closed_code_at_end(text: str) -> str | None:
-    """The code of a python fence whose closing fence ends ``text`` (trailing newline allowed), else None."""
-    position = 0
-    while opening := _PYTHON_FENCE.search(text, position):
-        closing = _FENCE_CLOSE.search(text, opening.end())
-        if closing is None:
-            return None
-        if not text[closing.end() :].strip():
-            return text[opening.end() : closing.start()]
-        position = closing.end()
-    return None
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A closed block of Python: its code as Python gets it, and where code and closing fence begin and end in the text."""
+
+    code: str
+    begin: int
+    code_end: int
+    end: int
+
+
+def closed_block(text: str, position: int = 0) -> Block | None:
+    """The first closed Python block of a text (CommonMark's fences: capitals, attributes, indents, longer ones), None if there is none.
+
+    The closing fence may also be the end of the text, or stand before a tag (`` ```</verify> ``).
+    """
+    opening = _PYTHON_FENCE.search(text, position)
+    if opening is None:
+        return None
+    indent, fence = opening[1], opening[2]
+    end = re.compile(rf"^ {{0,3}}{fence[0]}{{{len(fence)},}}(?:[ \t]*\r?(?:\n|\Z)|[ \t]*(?=</))", re.MULTILINE)
+    closing = end.search(text, opening.end())
+    if closing is None:
+        return None
+    code = text[opening.end() : closing.start()].replace("\r\n", "\n")
+    if indent:
+        code = re.sub(rf"^ {{1,{len(indent)}}}", "", code, flags=re.MULTILINE)
+    return Block(code=code, begin=opening.end(), code_end=closing.start(), end=closing.end())
 
 
 def code_blocks(text: str) -> list[str]:
-    """Every closed python block of ``text``, in order."""
+    """The code of every closed Python block of ``text``, in order."""
     blocks: list[str] = []
     position = 0
-    while opening := _PYTHON_FENCE.search(text, position):
-        closing = _FENCE_CLOSE.search(text, opening.end())
-        if closing is None:
-            break
-        blocks.append(text[opening.end() : closing.start()])
-        position = closing.end()
+    while block := closed_block(text, position):
+        blocks.append(block.code)
+        position = block.end
     return blocks
 
 
-_BOXED_VERDICT = re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*(yes|no)\b", re.IGNORECASE)
+_BOX = re.compile(r"\\boxed\s*\{")
+_OPEN = r"(?:\\[A-Za-z]+\s*\{|\{|\\[ ,;!]|[\s$*_\"'`“‘])*"
+_CLOSE = r"(?:\\[ ,;!]|[\s$*_\"'`”’.!])*"
+_ALONE = re.compile(rf"{_OPEN}(yes|no){_CLOSE}(?:\}}|\Z)", re.IGNORECASE)
+_MENTIONED = re.compile(r"(?<!\w)(?:yes|no)(?!\w)", re.IGNORECASE)
 
 
 def read_verdict(text: str) -> Verdict:
-    """The last boxed Yes or No of a GenPRM turn; earlier ones may be quotes of the analysis."""
-    found = _BOXED_VERDICT.findall(text)
-    if not found:
-        return Verdict.UNREADABLE
-    return Verdict.YES if found[-1].lower() == "yes" else Verdict.NO
+    """What the last box of a GenPRM turn that has the word Yes or No says; earlier ones may be quotes of the analysis.
+
+    The word must stand alone in the box, as GenPRM's own pattern has it, but for type styles and marks: "No error" and "Yes/No" are
+    unreadable.
+    """
+    for box in reversed(list(_BOX.finditer(text))):
+        alone = _ALONE.match(text, box.end())
+        if alone:
+            return Verdict.YES if alone[1].lower() == "yes" else Verdict.NO
+        if _MENTIONED.search(text[box.end() :].partition("}")[0]):
+            break
+    return Verdict.UNREADABLE
 
 
-_INDEX = re.compile(r"^\s*\{\s*(-?\s*\d{1,4})\s*\}", re.ASCII)
+_INDEX = re.compile(r"^\s*\{\s*([-−–]?\s*\d{1,4})\s*\}", re.ASCII)
 
 
 def read_final_index(continuation: str, num_steps: int) -> int | None:
@@ -134,7 +157,7 @@ def read_final_index(continuation: str, num_steps: int) -> int | None:
     match = _INDEX.match(continuation)
     if match is None:
         return None
-    index = int(match.group(1).replace(" ", ""))
+    index = int(re.sub("[−–]", "-", match.group(1)).replace(" ", ""))
     if index == -1:
         return -1
     return index - 1 if 1 <= index <= num_steps else None
@@ -147,7 +170,10 @@ def read_analysis(turn: str) -> str | None:
     return analysis.strip() if opened and closed else None
 
 
-_HEADING = re.compile(r"^###[ \t]+Paragraph[ \t]+(\d{1,4})[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(
+    r"^#{1,6}[ \t]*(?:\*\*)?Paragraph[ \t]+\{?(\d{1,4})\}?(?:\*\*)?[ \t]*[:.：]?(?:\*\*)?[ \t]*$",
+    re.MULTILINE | re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ RIGHT_FROM = 0.5
 
 
 _WORDS = {"yes": "yes", "ye": "yes", "y": "yes", "no": "no", "n": "no"}
-_TOKEN = re.compile(r"^[\s{]*([a-z]+)(?![^\W\d_])", re.IGNORECASE)
+_TOKEN = re.compile(r"^[\s{▁Ġ]*([a-z]+)(?![^\W\d_])", re.IGNORECASE)
 
 
 def verdict_word(token: str) -> str | None:

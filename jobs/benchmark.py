@@ -145,9 +145,17 @@ def rollouts(_: None, arguments: Namespace) -> Mapping[str, object]:
 
 
 def grading(config: Config, arguments: Namespace) -> Mapping[str, object]:
-    from workflows.benchmarks.grading import grading_benchmark, read_solutions
+    from genprm.errors import UserError
+    from workflows.benchmarks.grading import golds_benchmark, grading_benchmark, read_golds, read_solutions
 
-    return grading_benchmark(config.grading, read_solutions(Path(arguments.solutions)))
+    if not (arguments.solutions or arguments.golds):
+        raise UserError("give --solutions, --golds, or both")
+    found: dict[str, object] = {"benchmark": "grading"}
+    if arguments.golds:
+        found |= golds_benchmark(config.grading, read_golds([Path(file) for file in arguments.golds]), config.seed)
+    if arguments.solutions:
+        found |= grading_benchmark(config.grading, read_solutions(Path(arguments.solutions)))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,10 +287,12 @@ BENCHMARKS = {
     ),
     "grading": Benchmark(
         run=grading,
-        help="answers a second on real solutions, and how many are judged as recorded",
-        what="the solutions of {solutions}, through the grader and with plain math-verify",
+        help="answers a second on real solutions, and how many are judged as recorded; references in other spellings, and changed",
+        what="the solutions of {solutions}, through the grader and with plain math-verify; the references of {golds}, spelled otherwise "
+        "and with a digit or sign changed",
         options={
-            "--solutions": {"required": True, "metavar": "FILE", "help": "JSONL of gt (reference), code and score (of each solution)"}
+            "--solutions": {"metavar": "FILE", "help": "JSONL of gt (reference), code and score (of each solution)"},
+            "--golds": {"metavar": "FILE", "nargs": "+", "help": "JSONL of problems with answer (MATH, GSM8K)"},
         },
     ),
 }

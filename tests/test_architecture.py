@@ -23,7 +23,7 @@ OWNERS = {
     "deepspeed": {"actors/training/trainer.py"},
     "mlflow": {"workflows/stage/tracking.py"},
     "openai": {"actors/engine/http_engine.py"},
-    "math_verify": {"genprm/grading.py"},
+    "math_verify": {"genprm/grading/comparison.py"},
     "rich": {"workflows/stage/bars.py"},
 }
 RAY_ROOMS = ("workflows/", "cluster/", "actors/remote.py")

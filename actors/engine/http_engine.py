@@ -8,6 +8,7 @@ import re
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, OpenAI
@@ -27,6 +28,12 @@ REFUSALS = (400, 413, 414, 422)
 """What is wrong with the request itself; all other errors, a wrong key among them, may be gone when it is made again."""
 OVERFLOW = re.compile(r"context.{0,20}length|max_model_len|too long|too many tokens|longer than", re.IGNORECASE)
 """How servers say that a prompt does not fit."""
+KEEP_STOPS = {"include_stop_str_in_output": True, "no_stop_trim": True}
+"""Leave stop strings in the text: vLLM's and SGLang's words for it."""
+REASONING_PARSER = (
+    "gives all that was written as reasoning and none as content; start the server without a reasoning parser, or name the model's folder "
+    "in engine.tokenizer"
+)
 FINISHED = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence"), Finish.STOP),
     **dict.fromkeys(("length", "max_tokens"), Finish.LENGTH),
@@ -53,36 +60,46 @@ class HttpEngine:
         self._key = key
         self._chats = load_chat_tokenizer(config.tokenizer, config) if config.tokenizer is not None else None
         self._endpoints = Endpoints(config.base_urls)
+        self._ignores_n = self._cuts_stops = False
         self._clients: dict[asyncio.AbstractEventLoop, tuple[Sequence[AsyncOpenAI], asyncio.Semaphore]] = {}
 
     def check(self) -> None:
-        """Ask for one token: ValueError, with the setting to change, if the endpoint can't be had or does not serve such requests."""
+        """Ask for a few tokens: ValueError, with the setting to change, if the endpoint can't be had or does not serve such requests.
+
+        Learns whether it gives ``n`` choices, and whether it leaves stop strings in the text or says at which it stopped.
+        """
         config = self._config
-        prefix = "" if config.continuation == "none" else "Step 1:"
-        request = Request(turns=(Turn(role="user", content="1 + 1?"),), prefix=prefix, sampling=Sampling(max_tokens=1), seed=0)
         failures = []
         for url in config.base_urls:
             try:
-                self._check(url, request)
+                self._check(url)
             except UserError as error:
                 failures.append(error)
         if len(failures) == len(config.base_urls):
             raise failures[0]
         for failure in failures:
-            print(f"warning: {failure}; the other endpoints serve meanwhile", file=sys.stderr, flush=True)
+            _note(f"warning: {failure}; the other endpoints serve meanwhile")
+        name = f"engine {config.model!r} at {', '.join(config.base_urls)}"
         if self._chats is None:
-            print(
-                f"engine {config.model!r} at {', '.join(config.base_urls)}: chats are sent as text, which its own template makes into "
-                "tokens; name the model's folder in engine.tokenizer to have them sent as ids",
-                file=sys.stderr,
-                flush=True,
+            _note(
+                f"{name}: chats are sent as text, which its own template makes into tokens; name the model's folder in engine.tokenizer "
+                "to have them sent as ids"
             )
+        if self._ignores_n:
+            _note(f"{name}: it gives one choice whatever n is, so n requests are made instead of one")
 
-    def _check(self, url: str, request: Request) -> None:
+    def _check(self, url: str) -> None:
         config = self._config
+        prefix = "" if config.continuation == "none" and self._chats is None else "1, 2, 3, 4,"
+        turns = (Turn(role="user", content="Count from 1 to 9."),)
+        request = Request(turns=turns, prefix=prefix, sampling=Sampling(max_tokens=8, temperature=0.01), seed=0, n=2, stop=("5",))
         try:
             with OpenAI(base_url=url, api_key=self._key, timeout=config.timeout_s, max_retries=config.max_retries) as client:
                 answer = (client.chat.completions if self._chats is None else client.completions).create(**self._arguments(request))
+            choices = getattr(answer, "choices", None) or []
+            if len(choices) == 1:
+                self._ignores_n, request = True, replace(request, n=1)
+            (first, *_) = self._completions(answer, request, url)
         except APIStatusError as error:
             setting = {
                 401: f"engine.api_key_env = {config.api_key_env!r}",
@@ -98,14 +115,25 @@ class HttpEngine:
                 f"engine.base_url = {url!r}: no chat endpoint answers there ({error}); start the server, or change the address "
                 "(it mostly ends in /v1)"
             ) from error
+        except EngineError as error:
+            raise UserError(f"engine.base_url = {url!r}: {error}") from error
+        stopped = choices[0].finish_reason in FINISHED and FINISHED[choices[0].finish_reason] is Finish.STOP
+        if prefix and stopped and not first.text.strip() and _stopped_at(choices[0]) is None:  # " 5" without its end
+            self._cuts_stops = True
+        if self._chats is None and not first.text and _reasoning(choices[0].message) and config.continuation == "vllm":
+            raise UserError(f"engine.base_url = {url!r}: {REASONING_PARSER}")
         if self._chats is None and getattr(answer, "usage", None) is None:
-            print(
-                f"warning: {url} does not say how many tokens it wrote, so none are counted; name the model's folder in engine.tokenizer",
-                file=sys.stderr,
-                flush=True,
-            )
+            _note(f"warning: {url} does not say how many tokens it wrote, so none are counted; name the model's folder in engine.tokenizer")
 
     async def generate(self, request: Request) -> list[Completion]:
+        if self._cuts_stops and request.stop:
+            raise EngineError(
+                f"{', '.join(self._config.base_urls)} cuts stop strings off and does not say at which it stopped, so that code would never "
+                "be run; use a server that leaves them (vLLM's own, SGLang's), or name the model's folder in engine.tokenizer if it is one"
+            )
+        if self._ignores_n and request.n > 1:
+            single = [replace(request, n=1, seed=request.seed + index) for index in range(request.n)]
+            return [completion for (completion,) in await asyncio.gather(*map(self.generate, single))]
         arguments = self._arguments(request)
         clients, semaphore = self._client()
         async with semaphore:
@@ -129,7 +157,12 @@ class HttpEngine:
     def _token_arguments(self, chats: ChatTokenizer, request: Request) -> dict[str, Any]:
         """Of the completions endpoint, with the prompt's ids."""
         stop_ids = [*self._config.stop_token_ids, *([chats.end_of_turn] if chats.end_of_turn is not None else [])]
-        extra = {"include_stop_str_in_output": True, "return_token_ids": request.wants_ids, "stop_token_ids": stop_ids}
+        extra = {
+            "include_stop_str_in_output": True,
+            "no_stop_trim": True,
+            "return_token_ids": request.wants_ids,
+            "stop_token_ids": stop_ids,
+        }
         if request.sampling.top_k:
             extra["top_k"] = request.sampling.top_k
         arguments = {"prompt": chats.prompt(request.turns, request.prefix_pieces), **self._sampling_arguments(request), "extra_body": extra}
@@ -156,7 +189,7 @@ class HttpEngine:
         sampling = request.sampling
         extra: dict[str, Any] = {}
         if self._config.continuation == "vllm":
-            extra["include_stop_str_in_output"] = True
+            extra |= KEEP_STOPS
             if sampling.top_k:
                 extra["top_k"] = sampling.top_k
         if request.prefix:
@@ -206,9 +239,10 @@ class HttpEngine:
 
     def _completions(self, answer: Any, request: Request, url: str) -> list[Completion]:
         """ValueError for an answer that may be better another time, RequestRefused for one that will not."""
-        choices = list(getattr(answer, "choices", None) or [])
+        choices = sorted(getattr(answer, "choices", None) or [], key=lambda choice: getattr(choice, "index", None) or 0)
         if len(choices) != request.n:
-            raise ValueError(f"{len(choices)} choices for n = {request.n}")
+            said = getattr(answer, "error", None) or (answer if isinstance(answer, str) else "")
+            raise ValueError(f"{len(choices)} choices for n = {request.n}" + (f"; it says {str(said)[:300]!r}" if said else ""))
         total = getattr(getattr(answer, "usage", None), "completion_tokens", None)
         completions = []
         for index, choice in enumerate(choices):
@@ -216,19 +250,16 @@ class HttpEngine:
                 raise RequestRefused(f"{url} filtered choice {index}")
             if choice.finish_reason not in FINISHED or (self._chats is None and choice.message is None):
                 raise ValueError(f"choice {index} is not finished (finish_reason {choice.finish_reason!r})")
-            text = (choice.message.content if self._chats is None else choice.text) or ""
+            text = _clean((choice.message.content if self._chats is None else choice.text) or "")
             if not text and FINISHED[choice.finish_reason] is Finish.STOP and self._chats is None and _reasoning(choice.message):
-                raise EngineError(
-                    f"{url} gives all that was written as reasoning and none as content; start the server without a reasoning parser, or "
-                    "name the model's folder in engine.tokenizer"
-                )
+                raise EngineError(f"{url} {REASONING_PARSER}")
             logprobs_T = _logprobs(choice.logprobs)
             if request.num_logprobs and text and not any(logprobs_T):
                 raise EngineError(
                     f"{url} gives no log-probabilities, which a verifier's rewards are made of; use a server that does (vLLM's own)"
                 )
-            stopped_at = getattr(choice, "stop_reason", None)
-            if isinstance(stopped_at, str) and stopped_at in request.stop and not text.endswith(stopped_at):
+            stopped_at = _stopped_at(choice)
+            if stopped_at in request.stop and not text.endswith(stopped_at):
                 text += stopped_at
             token_ids = getattr(choice, "token_ids", None) if request.wants_ids else None
             completions.append(
@@ -249,6 +280,23 @@ class HttpEngine:
     def close(self) -> None:
         """Connections close with the process."""
         self._clients.clear()
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _stopped_at(choice: Any) -> str | None:
+    """The stop string that ended it, where the server says so (vLLM, SGLang)."""
+    found = getattr(choice, "stop_reason", None) or getattr(choice, "matched_stop", None)
+    return found if isinstance(found, str) else None
+
+
+def _clean(content: Any) -> str:
+    """The text of a content that may come in parts, without halves of characters, which no file can hold."""
+    if isinstance(content, list):
+        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict) and part.get("type") == "text")
+    return str(content).encode("utf-8", "replace").decode("utf-8")
 
 
 def _reasoning(message: Any) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 from actors.grading.pool import GradingPool
-from genprm.grading import Grade, extract_answer, plain_equality
+from genprm.grading import Grade, best, plain_equality, stated_answers
 from genprm.records import Outcome
 
 __all__ = ["Grade", "GradingPool", "grade"]
@@ -29,11 +29,13 @@ def grade(text: str, reference: str, *, pool: GradingPool | None = None, timeout
     Never raises for any ``text``. ``outcome`` is CORRECT, INCORRECT, UNPARSABLE (no answer, or none that can be read) or
     TIMED_OUT (the comparison took over ``timeout_s`` seconds and was killed). Truncation is for the caller to know.
     """
-    answer = extract_answer(text)
-    if answer is None:
-        return Grade(outcome=Outcome.UNPARSABLE, answer=None)
-    equal = plain_equality(answer, reference)
-    if equal is not None:
-        return Grade(outcome=Outcome.CORRECT if equal else Outcome.INCORRECT, answer=answer)
-    outcome = (pool or _default_pool()).compare(answer, reference, timeout_s=timeout_s)
-    return Grade(outcome=outcome, answer=answer)
+    answers = stated_answers(text)
+    grades = []
+    for answer in answers:
+        equal = plain_equality(answer, reference)
+        if equal is None:
+            outcome = (pool or _default_pool()).compare(answer, reference, timeout_s=timeout_s)
+        else:
+            outcome = Outcome.CORRECT if equal else Outcome.INCORRECT
+        grades.append(Grade(outcome=outcome, answer=answer))
+    return best(grades)

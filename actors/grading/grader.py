@@ -10,7 +10,7 @@ from pydantic import Field
 
 from actors.engine import Completion, Finish
 from actors.grading.pool import GradingPool
-from genprm.grading import Grade, extract_answer, plain_equality
+from genprm.grading import Grade, best, plain_equality, stated_answers
 from genprm.records import Outcome
 from genprm.section import Placement, Section
 
@@ -33,9 +33,18 @@ class Grader:
 
     async def grade_all(self, completions: Sequence[Completion], reference: str) -> list[Grade]:
         """One grade per completion, in order; a completion cut by its token limit is TRUNCATED, whatever it says."""
-        found = [_by_text(completion, reference) for completion in completions]
-        compared = iter(await asyncio.gather(*(self._compare(item, reference) for item in found if isinstance(item, str))))
-        return [next(compared) if isinstance(item, str) else item for item in found]
+        return list(await asyncio.gather(*(self._grade(completion, reference) for completion in completions)))
+
+    async def _grade(self, completion: Completion, reference: str) -> Grade:
+        answers = stated_answers(completion.text)
+        if completion.finish is Finish.LENGTH:
+            return Grade(outcome=Outcome.TRUNCATED, answer=next(iter(answers), None))
+        grades = []
+        for answer in answers:
+            equal = plain_equality(answer, reference)
+            plain = Grade(outcome=Outcome.CORRECT if equal else Outcome.INCORRECT, answer=answer)
+            grades.append(await self._compare(answer, reference) if equal is None else plain)
+        return best(grades)
 
     async def _compare(self, answer: str, reference: str) -> Grade:
         outcome = await asyncio.to_thread(self._pool.compare, answer, reference, timeout_s=self._timeout_s)
@@ -65,16 +74,3 @@ class Grader:
 
     def close(self) -> None:
         self._pool.close()
-
-
-def _by_text(completion: Completion, reference: str) -> Grade | str:
-    """The grade, or the answer that takes a closer look."""
-    answer = extract_answer(completion.text)
-    if completion.finish is Finish.LENGTH:
-        return Grade(outcome=Outcome.TRUNCATED, answer=answer)
-    if answer is None:
-        return Grade(outcome=Outcome.UNPARSABLE, answer=None)
-    equal = plain_equality(answer, reference)
-    if equal is None:
-        return answer
-    return Grade(outcome=Outcome.CORRECT if equal else Outcome.INCORRECT, answer=answer)

@@ -264,9 +264,16 @@ GOOD = (
 )
 
 
+def choice(message: dict[str, object], finish: str = "stop", **more: object) -> dict[str, object]:
+    return {"index": 0, "finish_reason": finish, "message": {"role": "assistant", **message}, **more}
+
+
+def of_choices(*choices: dict[str, object]) -> str:
+    return json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices})
+
+
 def answer(message: dict[str, object], finish: str = "stop", **more: object) -> str:
-    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", **message}, **more}
-    return json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+    return of_choices(choice(message, finish, **more))
 
 
 @pytest.fixture
@@ -293,7 +300,7 @@ def test_http_engine_tries_again_after_429_and_500_and_garbage(misbehaving: str)
 def test_http_engine_asks_another_endpoint_when_one_is_down(misbehaving: str, capfd: pytest.CaptureFixture[str]) -> None:
     Misbehaving.answers = [GOOD]
     nobody = f"http://127.0.0.1:{free_port()}/v1"
-    engine = HttpEngine(HttpEngineConfig(base_url=(nobody, misbehaving), model="m"))
+    engine = HttpEngine(HttpEngineConfig(base_url=(nobody, misbehaving), model="m", max_retries=1))
     engine.check()
     assert f"warning: engine.base_url = '{nobody}': no chat endpoint answers there" in capfd.readouterr().err
 
@@ -347,6 +354,51 @@ def test_what_an_endpoint_leaves_out_is_an_outcome_or_an_error_that_is_said(misb
         with pytest.raises(EngineError, match="gives no log-probabilities") as error:
             given(answer({"content": "Yes"}, logprobs=without), num_logprobs=5)
         assert not isinstance(error.value, RequestRefused), "it says nothing about the row"
+
+
+def test_answers_of_odd_servers_are_read(misbehaving: str) -> None:
+    engine = HttpEngine(HttpEngineConfig(base_url=misbehaving, model="m", max_retries=0))
+    Misbehaving.answers = [of_choices(*(choice({"content": f" {index}"}, index=index) for index in (2, 0, 1)))]
+    assert [completion.text for completion in asyncio.run(engine.generate(ask(n=3)))] == [" 0", " 1", " 2"], "by index: each has its seed"
+    Misbehaving.answers = [answer({"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": " 4"}]})]
+    assert asyncio.run(engine.generate(ask(n=1)))[0].text == " 4"
+    Misbehaving.answers = [
+        '{"id":"1","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"half \\ud83d"}}]}'
+    ]
+    asyncio.run(engine.generate(ask(n=1)))[0].text.encode()
+    Misbehaving.answers = ['{"error": {"message": "quota exceeded", "code": 429}}']
+    with pytest.raises(EngineError, match="quota exceeded"):
+        asyncio.run(engine.generate(ask(n=1)))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("<html>login</html>", "no chat endpoint answers there"),
+        (answer({"content": None, "reasoning_content": "Let me"}, "length"), "start the server without a reasoning parser"),
+        ('{"error": {"message": "no credit"}}', "no credit"),
+    ],
+)
+def test_the_first_request_shows_what_an_endpoint_can_not_do(misbehaving: str, body: str, message: str) -> None:
+    Misbehaving.answers = [body]
+    with pytest.raises(ValueError, match=message):
+        open_engine(HttpEngineConfig(base_url=misbehaving, model="m", max_retries=0))
+
+
+def test_a_server_that_cuts_stop_strings_is_not_asked_for_code(misbehaving: str) -> None:
+    Misbehaving.answers = [of_choices(choice({"content": " "}), choice({"content": " "}, index=1)), GOOD]
+    engine = open_engine(HttpEngineConfig(base_url=misbehaving, model="m", continuation="prefix", max_retries=0))
+    assert asyncio.run(engine.generate(ask(n=1)))[0].text == " fine"
+    with pytest.raises(EngineError, match="cuts stop strings off and does not say at which it stopped"):
+        asyncio.run(engine.generate(ask(n=1, stop=("```",))))
+
+
+def test_a_server_that_ignores_n_is_asked_for_one_at_a_time(misbehaving: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Misbehaving.answers = [GOOD]
+    engine = open_engine(HttpEngineConfig(base_url=misbehaving, model="m", max_retries=0))
+    assert "n requests are made instead of one" in capfd.readouterr().err
+    assert len(asyncio.run(engine.generate(ask(n=3)))) == 3
+    assert Misbehaving.served == 4
 
 
 def test_http_engine_says_what_it_can_not_do(misbehaving: str, monkeypatch: pytest.MonkeyPatch) -> None:

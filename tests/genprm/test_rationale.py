@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,11 +29,68 @@ def test_paragraphs_are_numbered_and_tagged() -> None:
     assert prompt.endswith("<paragraph_1>\na\n</paragraph_1>\n<paragraph_2>\nb\n</paragraph_2>")
 
 
-def test_closed_code() -> None:
-    assert rationale.closed_code_at_end("x\n```python\nprint(1)\n```\n") == "print(1)\n"
-    assert rationale.closed_code_at_end("x\n```python\nprint(1)") is None
-    assert rationale.closed_code_at_end("```python\n1\n```\nwords") is None
+FENCES = {
+    "```python\nprint(2)\n```\n": "print(2)\n",
+    "```Python\nprint(2)\n```\n": "print(2)\n",
+    "``` python\nprint(2)\n``` \nmore": "print(2)\n",
+    "```{.python .numberLines}\nprint(2)\n```\n": "print(2)\n",
+    "```python3 title=check\nprint(2)\n```\n": "print(2)\n",
+    "````python\nprint('```')\n```\n````\n": "print('```')\n```\n",
+    "~~~py\nprint(2)\n~~~\n": "print(2)\n",
+    "  ```python\n  if 1:\n    print(2)\n  ```\n": "if 1:\n  print(2)\n",
+    "```python\r\nprint(2)\r\n```\r\n": "print(2)\n",
+    "```python\nprint(2)\n```": "print(2)\n",
+    "```python\nprint(2)\n```</verify>": "print(2)\n",
+    "```python\nprint(2)": None,
+    "```python\nprint(2)\n``\n": None,
+    "```pythonic\nprint(2)\n```\n": None,
+    "```text\nprint(2)\n```\n": None,
+    "say ```python\nprint(2)\n```\n": None,
+}
+
+
+@pytest.mark.parametrize("text", FENCES)
+def test_closed_blocks_of_python(text: str) -> None:
+    block = rationale.closed_block(f"Words.\n{text}")
+    assert (block and block.code) == FENCES[text]
+
+
+def test_code_blocks_in_order() -> None:
     assert rationale.code_blocks("```python\n1\n```\nand\n```py\n2\n```\n```python\n3") == ["1\n", "2\n"]
+
+
+@pytest.mark.parametrize(
+    ("box", "verdict"),
+    [
+        (r"\boxed{Yes}", Verdict.YES),
+        (r"\boxed {Yes}", Verdict.YES),
+        (r"\boxed{\textbf{No}}", Verdict.NO),
+        (r"\boxed{\mathrm{ yes }}", Verdict.YES),
+        (r"\boxed{{No}}", Verdict.NO),
+        (r"\boxed{**No.**}", Verdict.NO),
+        (r"\boxed{Yes", Verdict.YES),
+        (r"\boxed{Yes} so the sum is \boxed{12}", Verdict.YES),
+        (r"\boxed{No error}", Verdict.UNREADABLE),
+        (r"\boxed{Yes/No}", Verdict.UNREADABLE),
+        (r"\boxed{Yes or No}", Verdict.UNREADABLE),
+        (r"\boxed{Yes} but then \boxed{No errors found}", Verdict.UNREADABLE),
+        (r"\boxed{None}", Verdict.UNREADABLE),
+        ("no box", Verdict.UNREADABLE),
+    ],
+)
+def test_the_word_alone_in_the_box_decides(box: str, verdict: Verdict) -> None:
+    assert rationale.read_verdict(f"I judge: ${box}") is verdict
+
+
+HEADINGS = (
+    "### Paragraph 2", "### Paragraph 2:", "#### Paragraph 2", "### Paragraph {2}", "## **Paragraph 2**", "### PARAGRAPH 2.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_headings_of_paragraphs_as_models_write_them(heading: str) -> None:
+    segments = [Segment(kind=SegmentKind.TEXT, text=f"### Paragraph 1\na\n{heading}\nb\nParagraph 3 follows.\n")]
+    assert [part.paragraph for part in rationale.split_rationale(segments)] == [1, 2]
 
 
 def test_the_last_verdict_counts() -> None:
@@ -44,6 +102,7 @@ def test_the_last_verdict_counts() -> None:
 def test_final_index_becomes_zero_based() -> None:
     assert rationale.read_final_index("{2}$", 3) == 1
     assert rationale.read_final_index("{-1}$", 3) == -1
+    assert rationale.read_final_index("{\u22121}$", 3) == -1
     assert rationale.read_final_index("{4}", 3) is None
     assert rationale.read_final_index("{0}", 3) is None
     assert rationale.read_final_index("two", 3) is None
@@ -63,7 +122,7 @@ def test_text_from_code_output_closes_no_tag() -> None:
 
 @given(st.text() | MARKUP)
 def test_parsers_take_any_text(text: str) -> None:
-    rationale.closed_code_at_end(text)
+    rationale.closed_block(text)
     rationale.code_blocks(text)
     rationale.read_analysis(text)
     assert rationale.read_verdict(text) in Verdict

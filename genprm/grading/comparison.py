@@ -1,0 +1,240 @@
+"""Whether two answers are equal, by their spelling or by mathematics (math-verify); what is not read whole is never a judgement."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from genprm.grading.spelling import spell
+from genprm.records import Outcome
+
+_DECIMAL = re.compile(r"[+-]?\d{1,400}(?:\.\d{1,400})?", re.ASCII)
+_BASED = re.compile(r"\(?([0-9A-Za-z]+)\)?_\{?\(?(\d{1,2})\)?\}?", re.ASCII)
+"""Digits with their base, of which math-verify reads the digits only."""
+_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))? ?([ap]\.?m\.?)?", re.ASCII | re.IGNORECASE)
+_CHOICE = re.compile(r"\(?([A-J])\)?")
+_CHOSEN = re.compile(r"\(([A-J])\)(?:[ .:,]|$)|([A-J])[).:](?: |$)")
+_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
+_NAMED = re.compile(r"\\(?:begin|end|mathbb|mathcal)\s*\{[^{}]*\}")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_WORD = re.compile(r"[A-Za-z]*[a-z]{3,}[A-Za-z]*")
+_FUNCTIONS = re.compile(
+    "sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|exp|max|min|gcd|lcm|mod|det|lim|sup|inf|sqrt|frac", re.IGNORECASE
+)
+_TOKEN = re.compile(r"\\[A-Za-z]+|\d+(?:\.\d+)?|[A-Za-z]+|\S")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+_CURRENCY = re.compile(r"^(?:\\\$|\$|£|€|¥|₹)\s*|\s*(?:\\\$|\$|£|€|¥|₹)$")
+_PERCENT = re.compile(r"\s*(?:\\?%|\\text\s*\{\s*(?:percent|per cent|%)\s*\}|percent|per cent)$", re.IGNORECASE)
+_DEGREE = re.compile(r"\s*\^\s*\{?\s*\\(?:circ|degree)\s*\}?$|\s*\\degree$")
+_POWER = r"(?:\s*\^\s*\{?\d\}?)?"
+_UNIT = re.compile(rf"\s*\\text\s*\{{[^{{}}\d]*\}}{_POWER}$")
+_BARE_UNIT = re.compile(rf"(?<=[\d}})])\s+[A-Za-z]{{1,15}}\.?{_POWER}(?:\s*[/ ]\s*[A-Za-z]{{1,15}}\.?{_POWER}){{0,3}}$")
+_ROUNDED, _EXACT = 2e-6, 1e-12
+"""Relative differences that count as none: where a decimal stands for another form, and otherwise."""
+
+
+def plain_equality(answer: str, reference: str) -> bool | None:
+    """True or False where text alone decides (same spelling; numbers; digits in given bases; times; choices; words), None where mathematics
+    must."""
+    left, right = spell(answer), spell(reference)
+    if _plain(left) == _plain(right):
+        return True
+    if _DECIMAL.fullmatch(left) and _DECIMAL.fullmatch(right):
+        return Fraction(left) == Fraction(right)
+    based = _BASED.fullmatch(left), _BASED.fullmatch(right)
+    if based[0] and based[1]:
+        return [part.lower() for part in based[0].groups()] == [part.lower() for part in based[1].groups()]
+    times = _TIME.fullmatch(_plain(left)), _TIME.fullmatch(_plain(right))
+    if times[0] and times[1]:
+        return times[0].groups() == times[1].groups()
+    choice = _CHOICE.fullmatch(_plain(right))
+    chosen = _CHOSEN.match(_TEXT.sub(r"\1", left).strip())
+    if choice and chosen:
+        return choice[1] == (chosen[1] or chosen[2])
+    if _is_prose(left) and _is_prose(right) and not re.search(r"\d", left + right):
+        return False
+    return None
+
+
+def compare(answer: str, reference: str) -> Outcome:
+    """Whether two answers are mathematically equal; may take arbitrarily long.
+
+    UNPARSABLE where one of them is not read whole, unless both have the same form and differ in a number or a sign.
+    """
+    decided = plain_equality(answer, reference)
+    if decided is not None:
+        return Outcome.CORRECT if decided else Outcome.INCORRECT
+    left, right = spell(answer), spell(reference)
+    if _differ_in_numbers(left, right):
+        return Outcome.INCORRECT
+    (left, left_percent), (right, right_percent) = _measures(left, right)
+    if left_percent != right_percent:
+        hundredth = rf"\frac{{{left if left_percent else right}}}{{100}}"
+        other = right if left_percent else left
+        outcomes = (_outcome(left, right), _outcome(hundredth, other))
+        return Outcome.CORRECT if Outcome.CORRECT in outcomes else outcomes[0]
+    return _outcome(left, right)
+
+
+def _plain(text: str) -> str:
+    """For a comparison as text: words without ``\\text`` and case, no spaces."""
+    bare = re.sub(r"[\s{}]", "", _TEXT.sub(r"\1", text)).replace(r"\left", "").replace(r"\right", "")
+    return bare.casefold() if _has_words(text) else bare
+
+
+def _has_words(text: str) -> bool:
+    return any(re.search("[A-Za-z]{2,}", part) for part in _TEXT.findall(text)) or _is_prose(text)
+
+
+def _is_prose(text: str) -> bool:
+    """Whether there are words in it that are no names of functions."""
+    words = _WORD.findall(_COMMAND.sub(" ", _NAMED.sub(" ", _TEXT.sub(r" \1 ", text))))
+    return not all(_FUNCTIONS.fullmatch(word) for word in words)
+
+
+def _differ_in_numbers(left: str, right: str) -> bool:
+    """Whether two texts with words, or with mathematics that no parser reads, are the same but for numbers and signs."""
+    if not (_has_words(left) or _has_words(right) or _read(left) is None or _read(right) is None):
+        return False
+    sides = [_TOKEN.findall(_TEXT.sub(r" \1 ", text).casefold()) for text in (left, right)]
+    if len(sides[0]) != len(sides[1]):
+        return False
+    pairs = [(one, other) for one, other in zip(*sides, strict=True) if one != other]
+    return bool(pairs) and all(
+        (_NUMBER.fullmatch(one) and _NUMBER.fullmatch(other) and Fraction(one) != Fraction(other)) or {one, other} == {"+", "-"}
+        for one, other in pairs
+    )
+
+
+def _measures(left: str, right: str) -> tuple[tuple[str, bool], tuple[str, bool]]:
+    """Both without currency, degree, percent and unit, and whether they were percent. Words without ``\\text`` count as a unit only where
+    the other side has none, or the same."""
+    found = []
+    for text, other in ((left, right), (right, left)):
+        bare_unit = _BARE_UNIT.search(text)
+        if bare_unit and not _PERCENT.search(text):
+            unit = bare_unit.group().strip().casefold()
+            if not re.search("[A-Za-z]", _COMMAND.sub("", _TEXT.sub("", other))) or other.casefold().endswith(unit):
+                text = text[: bare_unit.start()]
+        before = None
+        percent = False
+        while before != text:
+            before = text
+            text = _CURRENCY.sub("", _DEGREE.sub("", text)).strip()
+            if _PERCENT.search(text):
+                text, percent = _PERCENT.sub("", text), True
+            shorter = _UNIT.sub("", text)
+            if shorter.strip() and not _TEXT.search(shorter):
+                text = shorter
+        found.append((spell(text), percent))
+    return found[0], found[1]
+
+
+def _outcome(left: str, right: str) -> Outcome:
+    if _DECIMAL.fullmatch(left) and _DECIMAL.fullmatch(right):
+        return Outcome.CORRECT if Fraction(left) == Fraction(right) else Outcome.INCORRECT
+    if _plain(left) == _plain(right):
+        return Outcome.CORRECT
+    values = _read(left), _read(right)
+    if values[0] is None or values[1] is None:
+        return Outcome.UNPARSABLE
+    return Outcome.CORRECT if _equal(values[0], values[1], rounded="." in left + right) else Outcome.INCORRECT
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> Any:
+    """What math-verify reads; None unless it read all of it, by its own record."""
+    import sympy
+    from math_verify import LatexExtractionConfig, parse
+
+    if _DECIMAL.fullmatch(text):
+        return sympy.Rational(text)
+    if _is_prose(text):
+        return None
+    parsed = parse(f"${text}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
+    if len(parsed) < 2 or isinstance(parsed[0], str):
+        return None
+    return parsed[0] if _substance(str(parsed[-1])) == _substance(text) else None
+
+
+def _substance(text: str) -> str:
+    """Digits and letters, without the names of commands."""
+    return re.sub(r"[^0-9A-Za-z]", "", _COMMAND.sub("", text))
+
+
+def _equal(left: Any, right: Any, *, rounded: bool) -> bool:
+    import sympy
+    from math_verify import verify
+
+    def same(one: Any, other: Any) -> bool:
+        return _equal(one, other, rounded=rounded)
+
+    if isinstance(left, sympy.Eq) and isinstance(right, sympy.Eq):
+        decided = _equal_equations(left, right, rounded)
+        if decided is not None:
+            return decided
+    elif isinstance(left, sympy.MatrixBase) and isinstance(right, sympy.MatrixBase):
+        return left.shape == right.shape and all(same(one, other) for one, other in zip(left, right, strict=True))
+    elif isinstance(left, sympy.FiniteSet) and isinstance(right, sympy.FiniteSet):
+        return _matches(list(left.args), list(right.args), rounded)
+    elif isinstance(left, sympy.Tuple) and isinstance(right, sympy.Tuple):
+        return len(left) == len(right) and all(same(one, other) for one, other in zip(left, right, strict=True))
+    elif isinstance(left, sympy.Interval) and isinstance(right, sympy.Interval):
+        return (
+            (left.left_open, left.right_open) == (right.left_open, right.right_open)
+            and same(left.start, right.start)
+            and same(left.end, right.end)
+        )
+    elif isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr) and left.is_number and right.is_number:
+        return _equal_numbers(left, right, rounded)
+    return bool(verify(right, left, timeout_seconds=None))
+
+
+def _matches(left: list[Any], right: list[Any], rounded: bool) -> bool:
+    """Whether two sets have the same elements."""
+    if len(left) != len(right):
+        return False
+    left_over = list(right)
+    for one in left:
+        found = next((other for other in left_over if _equal(one, other, rounded=rounded)), None)
+        if found is None:
+            return False
+        left_over.remove(found)
+    return True
+
+
+def _equal_numbers(left: Any, right: Any, rounded: bool) -> bool:
+    left, right = left.doit(), right.doit()
+    if left.is_Rational and right.is_Rational and (left == right or not rounded):
+        return bool(left == right)
+    values = left.evalf(30), right.evalf(30)
+    if not all(value.is_finite for value in values):
+        return bool(left == right)
+    scale = max(abs(values[0]), abs(values[1]))
+    both_decimal = left.is_Float and right.is_Float
+    return bool(abs(values[0] - values[1]) <= scale * (_ROUNDED if rounded and not both_decimal else _EXACT))
+
+
+def _equal_equations(left: Any, right: Any, rounded: bool) -> bool | None:
+    """By their form, so that equations without real solutions differ, too; None where only the solutions can tell."""
+    import sympy
+
+    if all(isinstance(side, sympy.Expr) for side in (left.lhs, left.rhs, right.lhs, right.rhs)):
+        sides = left.lhs - left.rhs, right.lhs - right.rhs
+        if not left.free_symbols or not right.free_symbols:
+            return _equal(left.lhs, right.lhs, rounded=rounded) and _equal(left.rhs, right.rhs, rounded=rounded)
+        ratio = sympy.simplify(sides[0] / sides[1]) if sides[1] != 0 else sympy.nan
+        if ratio.is_number and ratio.is_finite and ratio != 0:
+            return True
+        if left.free_symbols == right.free_symbols and len(left.free_symbols) == 1:
+            (symbol,) = left.free_symbols
+            if all(side.is_polynomial(symbol) for side in sides):
+                parts = [sympy.Poly(side, symbol).sqf_part() for side in sides]
+                if all(part.degree() > 0 for part in parts):
+                    return bool(parts[0].monic() == parts[1].monic())
+    elif left.lhs == right.lhs:
+        return _equal(left.rhs, right.rhs, rounded=rounded)
+    return None

@@ -1,0 +1,158 @@
+"""Answers in the forms in which models and people write them: right ones that were called wrong, and wrong ones that were called right."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.grading import grade
+from actors.grading.pool import GradingPool
+from genprm.grading import extract_answer
+from genprm.grading.spelling import spell
+from genprm.records import Outcome
+from tests.shared_data import shared
+
+EQUAL = {
+    "a line for each row of a matrix": [
+        (r"\boxed{\begin{pmatrix}" + "\n2 \\\\\n5\n" + r"\end{pmatrix}}", r"\begin{pmatrix} 2 \\ 5 \end{pmatrix}"),
+        ("\\boxed{a = 4,\nb = 7}", "a=4, b=7"),
+        ("\\boxed{\\frac{\n3\n}{\n4\n}}", "0.75"),
+    ],
+    "full stops": [
+        (r"\boxed{-\frac{7}{2}}", r"-\frac{7}{2}."),
+        (r"Final answer: $\frac{9}{4}.$", r"\frac{9}{4}"),
+        (r"\boxed{(3,8).}", "(3,8)"),
+    ],
+    "type styles": [
+        (r"\boxed{\mathbf{31.5}}", "31.5"),
+        (r"\boxed{\text{31.5}}", "31.5"),
+        (r"\boxed{**8**}", "8"),
+        (r"\boxed{\color{blue}{8}}", "8"),
+        (r"\boxed{4+7\mathrm{i}}", "4+7i"),
+    ],
+    "percent": [("\\boxed{112.5}", r"112.5\%"), ("\\boxed{0.35}", r"35\%"), ("\\boxed{35 percent}", r"35\%")],
+    "in words": [
+        ("Final Answer: **61**", "61"),
+        ("The answer is:\n\\[\n\\frac{5}{8}\n\\]", r"\frac58"),
+        ("The answer is 9. This agrees with the 2 pairs above.", "9"),
+        ("**Final Answer:** $[1, 4)$", "[1,4)"),
+        (r"The answer is $\$4.50$.", "4.50"),
+        ("<answer>12</answer>", "12"),
+    ],
+    "several boxes": [
+        (r"$\boxed{2}$, $\boxed{4}$ and $\boxed{9}$", "2,4,9"),
+        (r"\boxed{6}, which is what \boxed{} asks for", "6"),
+        (r"$\fbox{27}$", "27"),
+        ("\\boxed\n{5}", "5"),
+    ],
+    "separators": [
+        (r"\boxed{\frac{1}{3456789}}", r"\dfrac{1}{3,\!456,\!789}"),
+        (r"\boxed{7\,654\,321}", "7654321"),
+        (r"\boxed{\frac{1}{4,000}}", r"\frac{1}{4000}"),
+    ],
+    "numbers": [
+        (r"\boxed{5 3/4}", "5.75"),
+        (r"\boxed{0.0002}", "2e-04"),
+        (r"\boxed{2.5e3}", "2500"),
+        (r"\boxed{0.\overline{6}}", r"\frac23"),
+        (r"\boxed{1.1\overline{6}}", r"\frac76"),
+        (r"\boxed{3/4\pi}", r"\frac{3\pi}{4}"),
+        (r"\boxed{7\sqrt(3)}", r"7\sqrt{3}"),
+    ],
+    "beyond ASCII": [
+        (r"\boxed{5√7}", r"5\sqrt7"),
+        (r"\boxed{¾}", r"\frac34"),
+        (r"\boxed{2½}", "2.5"),
+        (r"\boxed{(-∞, 9)}", r"(-\infty,9)"),
+        (r"\boxed{（３，４）}", "(3,4)"),
+        (r"\boxed{x² + 1}", "x^2+1"),
+        (r"\boxed{−8}", "-8"),
+        (r"\boxed{𝟑}", "3"),
+        (r"\boxed{∅}", r"\varnothing"),
+    ],
+    "words": [
+        (r"\boxed{\text{no solution}}", "no solution"),
+        (r"\boxed{B,D}", r"\text{B,D}"),
+        (r"\boxed{\textbf{(C)}\ 40}", "C"),
+        (r"\boxed{(2,3)\text{ or }(5,6)}", r"(2,3)\cup(5,6)"),
+        (r"\boxed{2 \text{ and } 9}", "$2$ and $9$"),
+    ],
+    "units": [(r"\boxed{15 km/h}", "15"), (r"\boxed{£7}", "7"), (r"\boxed{7 euros}", "7"), (r"\boxed{60^{\circ}}", "60")],
+    "bases and times": [(r"\boxed{(61)_7}", "61_7"), (r"\boxed{2B_{16}}", "2b_{16}"), (r"\boxed{9\text{:}45}", "9:45")],
+}
+DIFFERENT = {
+    "not read whole": [
+        (r"\boxed{2+\frac{1}{\mathrm{e}}}", r"2-\frac{1}{\mathrm{e}}"),
+        (r"\boxed{x \equiv 2 \pmod 9}", r"x \equiv 5 \pmod 9"),
+        (r"\boxed{4\mathbf{i}+\mathbf{j}}", r"4\mathbf{i}-\mathbf{j}"),
+        (r"\boxed{\{x|-1\leq x < 4\}}", r"\{x|-2\leq x < 4\}"),
+    ],
+    "after the first unit": [
+        (r"\boxed{3\text{ hours }15\text{ minutes}}", r"3\text{ hours }45\text{ minutes}"),
+        (r"\boxed{2\text{ cats}, 6\text{ dogs}}", r"2\text{ cats}, 7\text{ dogs}"),
+    ],
+    "no real solution": [(r"\boxed{x^2+50=1}", "x^2+50=0"), (r"\boxed{\log_3 27=4}", r"\log_3 27=3")],
+    "small numbers": [
+        (r"\boxed{\frac{1}{300!}}", r"\frac{1}{301!}"), (r"\boxed{0.0000004}", "0.0000003"),
+        (r"\boxed{\frac{1}{3^{70}}}", r"\frac{1}{3^{71}}")],
+    "large numbers": [(r"\boxed{3^{90}}", "3^{90}+1"), (r"\boxed{10^{20}}", "10^{20}-1")],
+    "bases": [(r"\boxed{31_5}", "31_6."), (r"\boxed{31_{(5)}}", "31_6")],
+    "words": [(r"\boxed{\text{odd}}", r"\text{even}"), (r"\boxed{\textbf{(C)}\ 40}", "D"), (r"\boxed{9:45}", "9:40")],
+    "percent": [(r"\boxed{0.35\%}", r"35\%")],
+}  # fmt: skip
+UNPARSABLE = [
+    ("#### Step 3: Add them\nThe sum is 20.", "20"),
+    (r"\boxed{1, 4, 9, \ldots, n^2}", r"1, 2, \ldots, n"),
+    ("we tried 8 and then 13", "13"),
+]
+
+
+@pytest.fixture(scope="module")
+def pool():  # type: ignore[no-untyped-def]
+    pool = GradingPool(num_processes=1)
+    yield pool
+    pool.close()
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_other_spellings_of_a_right_answer(kind: str, pool: GradingPool) -> None:
+    for text, reference in EQUAL[kind]:
+        assert grade(text, reference, pool=pool).outcome is Outcome.CORRECT, text
+        assert grade(rf"\boxed{{{reference}}}", reference, pool=pool).outcome is Outcome.CORRECT, reference
+
+
+@pytest.mark.parametrize("kind", DIFFERENT)
+def test_wrong_answers_that_look_right(kind: str, pool: GradingPool) -> None:
+    for text, reference in DIFFERENT[kind]:
+        assert grade(text, reference, pool=pool).outcome is Outcome.INCORRECT, text
+
+
+@pytest.mark.parametrize(("text", "reference"), UNPARSABLE)
+def test_what_is_not_read_is_no_judgement(text: str, reference: str, pool: GradingPool) -> None:
+    assert grade(text, reference, pool=pool).outcome is Outcome.UNPARSABLE
+
+
+@settings(max_examples=200)
+@given(st.text(alphabet=st.sampled_from(r"\{}[]()$*^_.,;:/+-=<>|&%#~ 0123456789abxyzTE½√∞π−²₂" + "\n"), max_size=40))
+def test_spelling_is_final_and_never_fails(text: str) -> None:
+    once = spell(text)
+    assert spell(once) == spell(spell(once))
+    extract_answer(text)
+    extract_answer(f"the answer is {text}")
+
+
+def test_reports_of_others_are_graded_as_they_should_be(pool: GradingPool) -> None:
+    known_open = {r"so $\boxed{1, 3, 5, \ldots, 2n-1}$.", r"so $\boxed{1+2+\cdots+n}$."}  # unparsable: no judgement
+    cases = [json.loads(line) for line in shared("../cases/public.jsonl").read_text().split("\n") if line]
+    cases = [case for case in cases if case["api"] == "genprm.grading.grade"]
+    assert len(cases) > 100
+    for case in cases:
+        given_, expected = case["input"], case["expected"]["outcome"]
+        found = grade(given_["text"], given_["reference"], pool=pool, timeout_s=2.0).outcome.value
+        if given_["text"] in known_open:
+            assert found == "unparsable"
+        else:
+            assert found in (expected if isinstance(expected, list) else expected.split(" or ")), given_
