@@ -209,6 +209,7 @@ BENCHMARKS = {
         changes=(
             "problems.limit={problems}",
             "engines.rationale.log_stats=true",
+            "engines.rationale.core_process=true",
             "pools.rationales.num_workers=1",
             "pools.rationales.rows_in_flight=512",
             "executor.max_sessions=512",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -10,9 +12,11 @@ from hypothesis import strategies as st
 
 from actors.grading import grade
 from actors.grading.pool import GradingPool
-from genprm.grading import extract_answer
+from genprm import rationale
+from genprm.grading import extract_answer, extract_boxed, stated_answers
 from genprm.grading.spelling import spell
-from genprm.records import Outcome
+from genprm.records import Outcome, Segment, SegmentKind
+from genprm.steps import read_steps
 from tests.shared_data import shared
 
 EQUAL = {
@@ -111,7 +115,7 @@ UNPARSABLE = [
 
 
 @pytest.fixture(scope="module")
-def pool():  # type: ignore[no-untyped-def]
+def pool() -> Iterator[GradingPool]:
     pool = GradingPool(num_processes=1)
     yield pool
     pool.close()
@@ -156,3 +160,57 @@ def test_reports_of_others_are_graded_as_they_should_be(pool: GradingPool) -> No
             assert found == "unparsable"
         else:
             assert found in (expected if isinstance(expected, list) else expected.split(" or ")), given_
+
+
+def in_box(text: str, change: Callable[[str], str]) -> str:
+    """The text with the last box's content changed."""
+    answer = extract_boxed(text)
+    head, box, tail = text.rpartition("\\boxed{")
+    return text if not box or answer is None else head + box + tail.replace(answer, change(answer), 1)
+
+
+SPELLED_OTHERWISE: tuple[Callable[[str], str], ...] = (
+    lambda text: text.replace("\\frac", "\\dfrac"),
+    lambda text: text.replace("\n", "\r\n"),
+    lambda text: text.replace("\\boxed{", "\\boxed {\n"),
+    lambda text: text.replace("\\boxed{", "\\fbox{"),
+    lambda text: f"{text}\n\nI hope this helps. \\boxed{{}}",
+    lambda text: in_box(text, lambda answer: f"\\displaystyle {answer}."),
+    lambda text: in_box(text, lambda answer: answer.replace("-", "−")),
+    lambda text: in_box(text, lambda answer: f"$ {answer} $"),
+    lambda text: in_box(text, lambda answer: answer.translate({48 + digit: 0xFF10 + digit for digit in range(10)})),
+)
+
+
+def real_solutions(number: int) -> list[tuple[str, str]]:
+    rows = [json.loads(line) for line in shared("step_solutions/qwen25math_bon8_math100.jsonl").read_text().split("\n") if line]
+    return [(text, row["gt"]) for row in rows for text in row["code"]][:: 800 // number]
+
+
+@pytest.mark.slow
+def test_judgements_of_real_solutions_do_not_depend_on_spelling(pool: GradingPool) -> None:
+    for text, reference in real_solutions(100):
+        outcome = grade(text, reference, pool=pool).outcome
+        for change in SPELLED_OTHERWISE:
+            assert grade(change(text), reference, pool=pool).outcome is outcome, change(text)[-200:]
+
+
+DAMAGE = ("", "\\", "{", "}", "$", "```", "\n", "\\boxed{", "½", "\ud800", "\x00")
+
+
+@pytest.mark.slow
+def test_no_parser_fails_on_real_texts_that_were_damaged() -> None:
+    chance = random.Random(0)
+    transcripts = shared("transcripts/r1_distill_32b_think.jsonl").read_text().split("\n")
+    texts = [text for text, _ in real_solutions(50)] + transcripts[:30]
+    for text in texts * 4:
+        damaged = text[-4000:]
+        for _ in range(20):
+            place, length = chance.randrange(len(damaged) + 1), chance.choice((0, 1, 5, 50))
+            damaged = damaged[:place] + chance.choice(DAMAGE) + damaged[place + length :]
+        spell(damaged[-300:])
+        stated_answers(damaged)
+        read_steps(damaged)
+        rationale.read_verdict(damaged)
+        rationale.code_blocks(damaged)
+        rationale.split_rationale([Segment(kind=SegmentKind.TEXT, text=damaged)])

@@ -72,8 +72,11 @@ def _run(code: str, soft_s: float, names: dict[str, Any]) -> dict[str, Any]:
             signal.setitimer(signal.ITIMER_REAL, soft_s, REPEAT_S)
             try:
                 exec(compile(code, "<code>", "exec", dont_inherit=True), names)
-            except (OutOfTime, SystemExit):
+            except OutOfTime:
                 raise
+            except SystemExit as leaving:  # Python shows what is no number
+                if leaving.code is not None and not isinstance(leaving.code, int):
+                    print(leaving.code, file=sys.stderr)
             except BaseException as error:
                 status, kind, message = "error", type(error).__name__, "(its text can't be had)"
                 message = _describe(error)
@@ -82,8 +85,8 @@ def _run(code: str, soft_s: float, names: dict[str, Any]) -> dict[str, Any]:
             _disarm()
     except OutOfTime:
         status = "timeout"
-    except SystemExit:
-        status = "ok"
+    except SystemExit:  # of a broken __str__
+        status = "error" if kind else "ok"
     except BaseException as error:  # of a broken __str__ or a closed stream
         status, kind = "error", kind or type(error).__name__
     return {"status": status, "type": str(kind)[:100], "message": message}

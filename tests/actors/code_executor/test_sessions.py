@@ -55,6 +55,20 @@ def test_names_persist_within_a_session_only() -> None:
     assert with_executor(work) == ["", "42", "NameError: name 'x' is not defined"]
 
 
+def test_a_block_that_leaves_says_what_python_would_show() -> None:
+    blocks = [
+        "raise SystemExit('mismatch: 12 != 13')",
+        "import sys; print('a'); sys.exit('b')",
+        "sys.exit(1)",
+        "class E(Exception):\n    def __str__(self): raise SystemExit(1)\nraise E()",
+        "class F:\n    def __str__(self): raise ValueError\nsys.exit(F())",
+    ]
+    results = in_session(blocks)
+    assert [result.text for result in results[:3]] == ["mismatch: 12 != 13", "a\nb", ""]
+    assert [result.status for result in results] == [CodeStatus.OK] * 3 + [CodeStatus.ERROR] * 2
+    assert results[3].text.startswith("E: ")
+
+
 def test_results_of_all_kinds() -> None:
     results = in_session(
         [
