@@ -73,6 +73,28 @@ def common_words(first: Sequence[int], second: Sequence[int]) -> int:
     return len(first) - free.bit_count()
 
 
+class HeldBack(ValueError):
+    """A text that stands in a benchmark; the message is the reason that is counted, ``detail`` what it shares."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.detail = detail
+
+
+def _shared_run(text: str, grams_there: set[bytes]) -> str:
+    """The longest part of a text whose every run of 13 words stands in another one."""
+    words = list(_WORD.finditer(text.lower()))
+    codes = array("H", word_codes(text)).tobytes()
+    best, begin = (0, 0), None
+    for start in range(len(words) - NGRAM + 2):
+        inside = start <= len(words) - NGRAM and codes[2 * start : 2 * (start + NGRAM)] in grams_there
+        if inside and begin is None:
+            begin = start
+        elif not inside and begin is not None:
+            best, begin = max(best, (begin, start + NGRAM - 1), key=lambda run: run[1] - run[0]), None
+    return text[words[best[0]].start() : words[best[1] - 1].end()] if best[1] else ""
+
+
 class HeldOut:
     """The problems of some benchmarks: ``texts[i]`` is the hash of a text, ``words[i]`` the codes of its words.
 
@@ -111,24 +133,27 @@ class HeldOut:
     def has(self, text: str) -> bool:
         return bool(self._problems) and _hash(normalise(text)) in self._problems
 
-    def overlaps(self, text: str) -> bool:
+    def overlap(self, text: str) -> str | None:
+        """The words that it shares with a benchmark's problem, None where it shares too few."""
         if not self._grams:
-            return False
+            return None
         codes = word_codes(text)
         shared = self._grams.keys() & grams(codes)
         for problem in {problem for gram in shared for problem in self._grams[gram]}:
             shorter, longer = sorted((len(problem), len(codes)))
             common = common_words(problem, codes)
             if common >= self._overlap * longer or common >= SHARE_OF_SHORTER * shorter:
-                return True
-        return False
+                counts = f"{common} words in the same order, of {len(codes)} here and {len(problem)} there"
+                return f"{counts}: {_shared_run(text, grams(problem))!r}"
+        return None
 
     def check(self, text: str) -> None:
-        """ValueError with the reason where a text must be kept out."""
+        """HeldBack where a text must be kept out."""
         if self.has(text):
-            raise ValueError("stands in a benchmark")
-        if self.overlaps(text):
-            raise ValueError("overlaps a benchmark")
+            raise HeldBack("stands in a benchmark")
+        overlap = self.overlap(text)
+        if overlap is not None:
+            raise HeldBack("overlaps a benchmark", overlap)
 
     def write(self, file: Path) -> None:
         rows = [{"text": text, "words": codes} for text, codes in sorted(self._problems.items())]

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from genprm.errors import UserError
 from workflows.inputs.fields import FieldError, encodable, found, label_text, tuple_of
 from workflows.inputs.files import read_rows
-from workflows.inputs.formats import BrokenRow
 from workflows.inputs.ids import UniqueIds
 from workflows.stage.parts import RejectedRow
 
@@ -48,7 +47,8 @@ def read_records(
             record = parse(row, number)
         except ValueError as reason:
             own = label_text(found(row, id_names)[1], "id") if isinstance(row, dict) else None
-            detail = f"{path}, {place}" + (f": {reason.detail}" if isinstance(reason, BrokenRow) and reason.detail else "")
+            more = getattr(reason, "detail", "")
+            detail = f"{path}, {place}" + (f": {more}" if more else "")
             rejected = RejectedRow(id=unique.of(own or place, number), reason=encodable(str(reason)), detail=encodable(detail[:1000]))
             tally.add(rejected.reason, reason, row)
             yield rejected
