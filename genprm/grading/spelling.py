@@ -67,7 +67,7 @@ _SYNONYMS: tuple[tuple[re.Pattern[str], str], ...] = (
 @lru_cache(maxsize=4096)
 def spell(text: str) -> str:
     """The answer in LaTeX, without what changes only its looks. Bounded: a few passes over the text."""
-    text = _ascii(text)
+    text = ascii_mathematics(text)
     text = re.sub(r"\s+", " ", text)
     text = _COLOUR.sub("", text)
     text = _SIZES.sub("", text)
@@ -90,7 +90,8 @@ def spell(text: str) -> str:
     return _bare(re.sub(r" +(?=\})|(?<=\}) +(?=\{)", "", text))
 
 
-def _ascii(text: str) -> str:
+def ascii_mathematics(text: str) -> str:
+    """Characters beyond ASCII as LaTeX or as their NFKC forms; letters of other scripts stay."""
     out: list[str] = []
     script = ""
     for character in text:

@@ -1,9 +1,10 @@
 """Keeping benchmark problems out of training data.
 
-A problem is kept out if it is a benchmark's (case and space do not count), or if it overlaps one by the rule of Qwen2.5-Math's report
-(arXiv 2409.12122): both share a run of 13 words *and* have a common subsequence of words that is 0.6 of the longer one. The run alone
-would keep out phrases such as "where m and n are relatively prime positive integers". Ours: 0.9 of the shorter one is enough too, for a
-problem that stands inside a longer text.
+A problem is kept out if it is a benchmark's, however it is typeset (case, space, delimiters and looks do not count), or if it overlaps
+one by the rule of Qwen2.5-Math's report (arXiv 2409.12122): both share a run of 13 words *and* have a common subsequence of words that is
+0.6 of the longer one. The run alone would keep out phrases such as "where m and n are relatively prime positive integers". Ours: 0.9 of
+the shorter one is enough too, for a problem that stands inside a longer text; a text of 6 to 12 words overlaps one that has the same
+words. Names of LaTeX commands and drawings (Asymptote) are no words.
 
 A benchmark is a data file, or a fingerprint file made of one, so that the well-known benchmarks can be kept out by anyone who does not have
 them. A fingerprint file has a hash of each text and a code of 12 bits for each of its words. Many words share a code, so the text can't
@@ -23,10 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genprm.errors import UserError
+from genprm.grading.spelling import ascii_mathematics
 from workflows.inputs import names
 from workflows.inputs.fields import message_text, value_at
 from workflows.inputs.files import checked_file, read_rows
-from workflows.inputs.ids import normalise
 
 NGRAM = 13
 """Words; the length that decontamination in this field usually takes."""
@@ -34,14 +35,33 @@ SHARE_OF_LONGER = 0.6
 SHARE_OF_SHORTER = 0.9
 CODE_BITS = 12
 FINGERPRINTS = ".fingerprints.parquet"
-SCHEMA = pa.schema([("text", pa.uint64()), ("words", pa.list_(pa.uint16()))])
+FEWEST_WORDS = 6
+"""Of a text that overlaps another one by having the same words."""
+SCHEMA = pa.schema([("tokens", pa.uint64()), ("words", pa.list_(pa.uint16()))])
 
+_DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL | re.IGNORECASE)
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_LOOKS = re.compile(
+    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|text(?:bf|it|rm|sf|tt|normal)?|mathrm|mathbf|mathit|mbox|quad|qquad|limits)(?![A-Za-z])"
+)
+_FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _WORD = re.compile(r"[^\W_]+")
+_TOKEN = re.compile(r"\\[a-z]+|[^\W_]+|[-+*/^=<>!|]")
+
+
+def _read(text: str) -> str:
+    """Without drawings, in one spelling of mathematical characters and in small letters."""
+    return ascii_mathematics(_DRAWING.sub(" ", text)).lower()
 
 
 def word_codes(text: str) -> tuple[int, ...]:
     """A code for each word of a text."""
-    return tuple(map(_code, _WORD.findall(text.lower())))
+    return tuple(map(_code, _WORD.findall(_COMMAND.sub(" ", _read(text)))))
+
+
+def tokens_hash(text: str) -> int:
+    """Of a text's words, operators and commands, without what changes only its looks."""
+    return _hash(" ".join(_TOKEN.findall(_FRACTION.sub(r"\\frac", _LOOKS.sub(" ", _read(text))))))
 
 
 @lru_cache(maxsize=1 << 17)
@@ -83,8 +103,9 @@ class HeldBack(ValueError):
 
 def _shared_run(text: str, grams_there: set[bytes]) -> str:
     """The longest part of a text whose every run of 13 words stands in another one."""
-    words = list(_WORD.finditer(text.lower()))
-    codes = array("H", word_codes(text)).tobytes()
+    text = _COMMAND.sub(" ", _read(text))
+    words = list(_WORD.finditer(text))
+    codes = array("H", map(_code, (word.group() for word in words))).tobytes()
     best, begin = (0, 0), None
     for start in range(len(words) - NGRAM + 2):
         inside = start <= len(words) - NGRAM and codes[2 * start : 2 * (start + NGRAM)] in grams_there
@@ -96,23 +117,24 @@ def _shared_run(text: str, grams_there: set[bytes]) -> str:
 
 
 class HeldOut:
-    """The problems of some benchmarks: ``texts[i]`` is the hash of a text, ``words[i]`` the codes of its words.
+    """The problems of some benchmarks: ``tokens[i]`` is the hash of a text (`tokens_hash`), ``words[i]`` the codes of its words.
 
     ``overlap`` is the share of the longer text that a common subsequence needs; with 0 a shared run of 13 words is enough.
     """
 
-    def __init__(self, texts: Iterable[int], words: Iterable[Sequence[int]], overlap: float = SHARE_OF_LONGER) -> None:
+    def __init__(self, tokens: Iterable[int], words: Iterable[Sequence[int]], overlap: float = SHARE_OF_LONGER) -> None:
         self._overlap = overlap
-        self._problems = {text: tuple(codes) for text, codes in zip(texts, words, strict=True)}
+        self._problems = {text: tuple(codes) for text, codes in zip(tokens, words, strict=True)}
         self._grams: dict[bytes, list[tuple[int, ...]]] = {}
         for codes in self._problems.values():
             for gram in grams(codes):
                 self._grams.setdefault(gram, []).append(codes)
+        self._short = {codes for codes in self._problems.values() if FEWEST_WORDS <= len(codes) < NGRAM}
 
     @classmethod
     def of(cls, paths: Sequence[str], setting: str = "problems.benchmarks", overlap: float = SHARE_OF_LONGER) -> HeldOut:
         """From data files and fingerprint files; ValueError that names the setting for one that can't be read."""
-        texts: list[int] = []
+        tokens: list[int] = []
         words: list[Sequence[int]] = []
         for path in paths:
             if path.endswith(FINGERPRINTS):
@@ -120,24 +142,28 @@ class HeldOut:
                     table = pq.read_table(checked_file(path, setting))
                 except (pa.ArrowException, OSError) as error:
                     raise UserError(f"{setting} = {path!r}: not a fingerprint file ({str(error)[:200]})") from error
-                if not table.schema.equals(SCHEMA) or table["text"].null_count or table["words"].null_count:
+                if not table.schema.equals(SCHEMA) or table["tokens"].null_count or table["words"].null_count:
                     raise UserError(f"{setting} = {path!r}: not a fingerprint file of this version; make it with python -m jobs.hold_out")
-                texts += table["text"].to_pylist()
+                tokens += table["tokens"].to_pylist()
                 words += [[code or 0 for code in codes] for codes in table["words"].to_pylist()]
             else:
-                for text in benchmark_texts(path, setting):
-                    texts.append(_hash(normalise(text)))
-                    words.append(word_codes(text))
-        return cls(texts, words, overlap)
+                texts = benchmark_texts(path, setting)
+                tokens += map(tokens_hash, texts)
+                words += map(word_codes, texts)
+        return cls(tokens, words, overlap)
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], overlap: float = SHARE_OF_LONGER) -> HeldOut:
+        return cls(map(tokens_hash, texts), map(word_codes, texts), overlap)
 
     def has(self, text: str) -> bool:
-        return bool(self._problems) and _hash(normalise(text)) in self._problems
+        return bool(self._problems) and tokens_hash(text) in self._problems
 
     def overlap(self, text: str) -> str | None:
         """The words that it shares with a benchmark's problem, None where it shares too few."""
-        if not self._grams:
-            return None
         codes = word_codes(text)
+        if codes in self._short:
+            return f"the same {len(codes)} words: {text!r}"
         shared = self._grams.keys() & grams(codes)
         for problem in {problem for gram in shared for problem in self._grams[gram]}:
             shorter, longer = sorted((len(problem), len(codes)))
@@ -156,7 +182,7 @@ class HeldOut:
             raise HeldBack("overlaps a benchmark", overlap)
 
     def write(self, file: Path) -> None:
-        rows = [{"text": text, "words": codes} for text, codes in sorted(self._problems.items())]
+        rows = [{"tokens": tokens, "words": codes} for tokens, codes in sorted(self._problems.items())]
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), file, compression="zstd", use_dictionary=False, write_statistics=False)
 
 

@@ -1,3 +1,5 @@
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,11 +74,38 @@ def test_fingerprints_keep_out_what_their_file_keeps_out(tmp_path: Path) -> None
     assert held_out.overlap("a train leaves the station at noon") is None
     for table in (
         pa.table({"hash": [1]}),
-        pa.table({"text": pa.array([None], pa.uint64()), "words": pa.array([[1]], pa.list_(pa.uint16()))}),
+        pa.table({"tokens": pa.array([None], pa.uint64()), "words": pa.array([[1]], pa.list_(pa.uint16()))}),
     ):
         pq.write_table(table, file)
         with pytest.raises(ValueError, match=r"problems\.benchmarks = .*not a fingerprint file"):
             HeldOut.of([str(file)])
+
+
+RETYPESET: tuple[Callable[[str], str], ...] = (
+    lambda text: text.replace("\\frac", "\\dfrac"),
+    lambda text: re.sub(r"\$([^$]+)\$", r"\\(\1\\)", text),
+    lambda text: re.sub(r"\\(?:left|right)(?![a-z])", "", text),
+    lambda text: re.sub(r"\[asy\].*?\[/asy\]", "", text, flags=re.DOTALL),
+    lambda text: text.replace("\\pi", "π").replace("\\theta", "θ").replace("\\cdot", "·"),
+)
+
+
+def test_benchmark_problems_are_known_however_they_are_typeset() -> None:
+    held_out = HeldOut.of([f"workflows/inputs/held_out/math500{FINGERPRINTS}"])
+    texts = benchmark_texts(str(shared("math500/test.jsonl")), "benchmarks")
+    for change in RETYPESET:
+        changed = [change(text) for text in texts if change(text) != text]
+        assert len(changed) > 15
+        assert [text for text in changed if not held_out.has(text) and held_out.overlap(text) is None] == []
+
+
+def test_short_problems_need_the_same_words_and_signs() -> None:
+    held_out = HeldOut.of_texts(["What is $3 + 4$?", "Compute the value of $\\frac{7}{2} + 9$."])
+    assert held_out.has("what is \\(3+4\\) ?")
+    assert not held_out.has("What is $3 - 4$?")
+    assert held_out.overlap("What is 3 4?") is None, "fewer than six words"
+    assert held_out.overlap("Compute the value of 7/2 + 9") is not None
+    assert held_out.overlap("Compute the value of 7/2 + 8") is None
 
 
 def test_a_benchmark_without_problems_is_refused(tmp_path: Path) -> None:
