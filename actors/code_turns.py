@@ -71,11 +71,11 @@ class CodeTurn:
         """Split the running text at a closed block; append ``output`` if the code was run. What was written after the block, without its
         output, is dropped, and the closing fence is written as it should be."""
         before, after = self.running[: block.begin], self.running[block.code_end :]
-        if after != rationale.FENCE_END:
+        if after != block.closing:
             self._drop(len(after))
-            self.pieces.append(Piece(text=rationale.FENCE_END))
+            self.pieces.append(Piece(text=block.closing))
         code = self.running[block.begin : block.code_end]
-        written = [(SegmentKind.TEXT, before), (SegmentKind.CODE, code), (SegmentKind.TEXT, rationale.FENCE_END)]
+        written = [(SegmentKind.TEXT, before), (SegmentKind.CODE, code), (SegmentKind.TEXT, block.closing)]
         if output is not None:
             text = rationale.code_output_block(output)
             written.append((SegmentKind.OUTPUT, text))
@@ -147,6 +147,6 @@ async def write_with_code(
                 return Ending.OUT_OF_ROUNDS
         elif any(turn.running.endswith(wanted) for wanted in until):
             return Ending.WANTED
-        elif not turn.running.endswith(rationale.FENCE_END):
+        elif not completion.text.endswith(rationale.FENCE_END):  # which may end another block than Python's
             return Ending.END_OF_TURN
     return Ending.OUT_OF_TOKENS

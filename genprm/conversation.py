@@ -47,7 +47,7 @@ def _written(segments: Sequence[Segment], end: str) -> list[tuple[str, bool]]:
             running = ""
             continue
         running += segment.text
-        if in_code and segment.text == rationale.FENCE_END:
+        if in_code and not segment.text.strip("`~\n"):
             pieces.append((running, True))
             running = ""
         in_code = segment.kind is SegmentKind.CODE

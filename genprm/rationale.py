@@ -87,9 +87,11 @@ _PYTHON_FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})[ \t]*\{?\.?(?:python3?|py)(?
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A closed block of Python: its code as Python gets it, and where code and closing fence begin and end in the text."""
+    """A closed block of Python: its code as Python gets it, the line that should close it, and where code and closing fence begin and end
+    in the text."""
 
     code: str
+    closing: str
     begin: int
     code_end: int
     end: int
@@ -111,7 +113,7 @@ def closed_block(text: str, position: int = 0) -> Block | None:
     code = text[opening.end() : closing.start()].replace("\r\n", "\n")
     if indent:
         code = re.sub(rf"^ {{1,{len(indent)}}}", "", code, flags=re.MULTILINE)
-    return Block(code=code, begin=opening.end(), code_end=closing.start(), end=closing.end())
+    return Block(code=code, closing=f"{fence}\n", begin=opening.end(), code_end=closing.start(), end=closing.end())
 
 
 def code_blocks(text: str) -> list[str]:
@@ -124,6 +126,8 @@ def code_blocks(text: str) -> list[str]:
     return blocks
 
 
+MOST_BOXES, LONGEST_VERDICT = 50, 100
+"""Boxes from the end, and characters in one, in which a verdict is looked for."""
 _BOX = re.compile(r"\\boxed\s*\{")
 _OPEN = r"(?:\\[A-Za-z]+\s*\{|\{|\\[ ,;!]|[\s$*_\"'`“‘])*"
 _CLOSE = r"(?:\\[ ,;!]|[\s$*_\"'`”’.!])*"
@@ -137,11 +141,12 @@ def read_verdict(text: str) -> Verdict:
     The word must stand alone in the box, as GenPRM's own pattern has it, but for type styles and marks: "No error" and "Yes/No" are
     unreadable.
     """
-    for box in reversed(list(_BOX.finditer(text))):
-        alone = _ALONE.match(text, box.end())
+    for box in reversed(list(_BOX.finditer(text))[-MOST_BOXES:]):
+        inside = text[box.end() : box.end() + LONGEST_VERDICT]
+        alone = _ALONE.match(inside)
         if alone:
             return Verdict.YES if alone[1].lower() == "yes" else Verdict.NO
-        if _MENTIONED.search(text[box.end() :].partition("}")[0]):
+        if _MENTIONED.search(inside.partition("}")[0]):
             break
     return Verdict.UNREADABLE
 
@@ -171,7 +176,7 @@ def read_analysis(turn: str) -> str | None:
 
 
 _HEADING = re.compile(
-    r"^#{1,6}[ \t]*(?:\*\*)?Paragraph[ \t]+\{?(\d{1,4})\}?(?:\*\*)?[ \t]*[:.：]?(?:\*\*)?[ \t]*$",
+    r"^#{1,6}[ \t]*(?:\*\*)?Paragraph[ \t]+\{?(\d{1,4})\}?(?:\*\*)?[ \t]{0,9}[:.：]?(?:\*\*)?[ \t]{0,9}$",
     re.MULTILINE | re.IGNORECASE,
 )
 

@@ -13,9 +13,10 @@ def paths_per_solution(missing: int, other: int, trials: int, *, keep: int, left
     """The fewest paths, on average, that one more kept solution will cost, however many of the ``left`` ones are sampled.
 
     ``missing`` of ``trials`` paths are of the kind (right or wrong) that is asked about, ``other`` of the other one; up to ``keep`` of each
-    are kept, and none at all of a problem without both. Infinite if there is nothing to gain.
+    are kept, and none at all of a problem without both. Infinite if there is nothing to gain (without the other kind only that
+    one counts).
     """
-    if missing >= keep or left < 1:
+    if missing >= keep or left < 1 or (missing > 0 and other == 0):
         return inf
     before = 0 if missing == 0 else missing + min(other, keep)
     best, number = 0.0, 1

@@ -95,7 +95,14 @@ class HttpEngine:
         request = Request(turns=turns, prefix=prefix, sampling=Sampling(max_tokens=8, temperature=0.01), seed=0, n=2, stop=("5",))
         try:
             with OpenAI(base_url=url, api_key=self._key, timeout=config.timeout_s, max_retries=config.max_retries) as client:
-                answer = (client.chat.completions if self._chats is None else client.completions).create(**self._arguments(request))
+                endpoint = client.chat.completions if self._chats is None else client.completions
+                try:
+                    answer = endpoint.create(**self._arguments(request))
+                except APIStatusError as error:
+                    if error.status_code not in REFUSALS:
+                        raise
+                    request = replace(request, n=1)  # which may be all that it gives
+                    answer, self._ignores_n = endpoint.create(**self._arguments(request)), True
             choices = getattr(answer, "choices", None) or []
             if len(choices) == 1:
                 self._ignores_n, request = True, replace(request, n=1)
@@ -118,12 +125,19 @@ class HttpEngine:
         except EngineError as error:
             raise UserError(f"engine.base_url = {url!r}: {error}") from error
         stopped = choices[0].finish_reason in FINISHED and FINISHED[choices[0].finish_reason] is Finish.STOP
-        if prefix and stopped and not first.text.strip() and _stopped_at(choices[0]) is None:  # " 5" without its end
-            self._cuts_stops = True
+        if prefix and stopped and _stopped_at(choices[0]) is None and not first.text.rstrip(" ,").endswith("5"):
+            self._cuts_stops = first.text.strip(" ,") == "" and self._cuts_at_nine(url, request)
         if self._chats is None and not first.text and _reasoning(choices[0].message) and config.continuation == "vllm":
             raise UserError(f"engine.base_url = {url!r}: {REASONING_PARSER}")
         if self._chats is None and getattr(answer, "usage", None) is None:
             _note(f"warning: {url} does not say how many tokens it wrote, so none are counted; name the model's folder in engine.tokenizer")
+
+    def _cuts_at_nine(self, url: str, request: Request) -> bool:
+        """Whether a server that gave nothing before a 5 gives what stands before a 9: it cuts the stop string, the model did not end."""
+        later = replace(request, stop=("9",), sampling=request.sampling.model_copy(update={"max_tokens": 32}))
+        with OpenAI(base_url=url, api_key=self._key, timeout=self._config.timeout_s) as client:
+            answer = (client.chat.completions if self._chats is None else client.completions).create(**self._arguments(later))
+        return "8" in self._completions(answer, later, url)[0].text
 
     async def generate(self, request: Request) -> list[Completion]:
         if self._cuts_stops and request.stop:
@@ -225,7 +239,8 @@ class HttpEngine:
                         self._endpoints.succeed(number)
                         kind = ContextOverflow if OVERFLOW.search(str(error.message)) else RequestRefused
                         raise kind(f"{url} refused: HTTP {error.status_code}: {error.message}") from error
-                    if error.status_code not in (408, 409, 429) and error.status_code < 500:  # a wrong key, no such model: not mended soon
+                    is_lasting = error.status_code not in (408, 409, 429) and error.status_code < 500  # a wrong key, no such model
+                    if is_lasting and len(clients) == 1:
                         raise EngineError(f"{url} refused: HTTP {error.status_code}: {error.message}") from error
                 except ValueError as error:  # an answer that is no JSON, or not the whole of one
                     failure = error
@@ -259,8 +274,8 @@ class HttpEngine:
                     f"{url} gives no log-probabilities, which a verifier's rewards are made of; use a server that does (vLLM's own)"
                 )
             stopped_at = _stopped_at(choice)
-            if stopped_at in request.stop and not text.endswith(stopped_at):
-                text += stopped_at
+            if stopped_at in request.stop:  # cut off, or kept with the rest of its token
+                text = text.partition(stopped_at)[0] + stopped_at
             token_ids = getattr(choice, "token_ids", None) if request.wants_ids else None
             completions.append(
                 Completion(

@@ -15,7 +15,7 @@ import os
 import queue
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
 
 import psutil
@@ -249,10 +249,11 @@ class VllmEngine:
     def _die(self, reason: str) -> None:
         """Answer all who wait, and all who will ask."""
         self._failure = self._failure or reason
-        while not self._inbox.empty():
-            item = self._inbox.get()
-            if isinstance(item, _Asked):
-                self._waiting[item.request_id] = item.future
+        with suppress(queue.Empty):
+            while True:
+                item = self._inbox.get_nowait()
+                if isinstance(item, _Asked):
+                    self._waiting[item.request_id] = item.future
         for request_id in list(self._waiting):
             future = self._waiting.pop(request_id, None)
             if future is not None:

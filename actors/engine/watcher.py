@@ -1,7 +1,7 @@
 """Processes that a library starts end with ours, however that ends.
 
 vLLM's engine core goes on without its parent, and keeps its GPUs, when that is killed (measured with vLLM 0.32.0). A small process of our
-own, which notices this by the end of a pipe, kills it then. Linux only.
+own, which notices this by the end of ours or of a pipe, kills it then. Linux only.
 """
 
 from __future__ import annotations
@@ -61,12 +61,13 @@ def main(parent: int, others: set[int]) -> None:
                 with suppress(OSError):
                     found[pid] = os.pidfd_open(pid)
 
-    while not select.select([0], [], [], POLL_S)[0]:
+    ended = os.pidfd_open(parent)  # a forked process may hold the pipe open
+    while not select.select([0, ended], [], [], POLL_S)[0]:
         look()
-    if os.read(0, 100):
+    if not select.select([ended], [], [], 0)[0] and os.read(0, 100):
         look()
         os.close(1)
-        os.read(0, 1)
+        select.select([0, ended], [], [])
     for descriptor in found.values():
         with suppress(OSError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)

@@ -10,6 +10,8 @@ LONGEST_ANSWER = 2_000
 TAIL = 10_000
 """Characters at the end of a text in which an answer in words is looked for."""
 
+MOST_BOXES = 50
+
 _BOX = re.compile(r"\\f?boxed|\\fbox")
 _BARE_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?!\w)", re.ASCII)
 """After a ``\\boxed`` without braces, as some write it."""
@@ -84,9 +86,13 @@ def _last_boxes(text: str) -> list[str]:
     """Contents of the boxes of the last answer, in order."""
     contents: list[str] = []
     begin_after = None
-    for match in reversed(list(_BOX.finditer(text))):
+    for match in reversed(list(_BOX.finditer(text))[-MOST_BOXES:]):
         found = _braced(text, match.end())
-        if found is None or not found[0].strip():
+        if found is None:
+            if not contents and _is_open(text, match.end()):
+                return []  # the last one was never closed
+            continue
+        if not found[0].strip():
             continue
         content, end = found
         if begin_after is not None:
@@ -109,6 +115,8 @@ def _braced(text: str, position: int) -> tuple[str, int] | None:
         return (bare.group(), bare.end()) if bare else None
     depth = 0
     for index in range(position, min(len(text), position + LONGEST_ANSWER + 2)):
+        if text[index - 1] == "\\" and text[index - 2] != "\\":
+            continue
         if text[index] == "{":
             depth += 1
         elif text[index] == "}":
@@ -116,3 +124,7 @@ def _braced(text: str, position: int) -> tuple[str, int] | None:
             if depth == 0:
                 return text[position + 1 : index], index + 1
     return None
+
+
+def _is_open(text: str, position: int) -> bool:
+    return text[position : position + 100].lstrip().startswith("{")

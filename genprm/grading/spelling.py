@@ -38,9 +38,21 @@ _SIZES = re.compile(
     r"\\(?:left|right|bigl?|bigr|Bigl?|Bigr|biggl?|biggr|Biggl?|Biggr|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])\.?"
 )
 _NUMBER_GROUPS = re.compile(r"(?<![\d.,])(\d{1,3})((?:(?:,|\{,\}|\\,|\\!,|,\\!|\\;|\\ |~| )\s*\d{3})+)(?![\d,])")
-_SPACES = re.compile(r"(?<!\\)\\(?:[,;:!> ]|quad|qquad|thinspace|enspace|hspace\{[^{}]*\}|phantom\{[^{}]*\})(?![A-Za-z])|~")
+_SPACES = re.compile(r"(?<!\\)\\(?:[,;:!> ]|(?:quad|qquad|thinspace|enspace)(?![A-Za-z])|(?:hspace|phantom)\{[^{}]*\})|~")
 _UNION = re.compile(r"([)\]])\s*(?:\\text\s*\{\s*or\s*\}|or\b)\s*([(\[])")
 _AND = re.compile(r"\s*(?:\\text\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*")
+_INEQUALITY = re.compile(r"[<>]|\\(?:leq|geq|neq|in)(?![A-Za-z])")
+_FUNCTION_AS_TEXT = re.compile(r"\\text\s*\{\s*(sin|cos|tan|cot|sec|csc|log|ln|exp|min|max|gcd|lcm)\s*\}")
+_MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MAGNITUDE = re.compile(rf"(?<=[\d}}])\s*(?:\\text\s*\{{\s*)?({'|'.join(_MAGNITUDES)})(?:\s*\}})?(?![A-Za-z])")
+_ARGUMENTS = (
+    (re.compile(r"\\frac\s*([0-9A-Za-z])\s*([0-9A-Za-z])"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\frac\s*([0-9A-Za-z])\s*(?=\{)"), r"\\frac{\1}"),
+    (re.compile(r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])"), r"\1{\2}"),
+    (re.compile(r"([\^_])\s*(\d+)(?![\w.])"), r"\1{\2}"),
+    (re.compile(r"([\^_])\s*([0-9A-Za-z])"), r"\1{\2}"),
+)
+"""Arguments without braces get them."""
 _EXPONENT = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})(?!\w)")
 _REPEATING = re.compile(r"(?<![\d.])(\d+)\.(\d*)\\(?:overline|bar|dot)\s*\{(\d+)\}")
 _MIXED = re.compile(r"(?<![\w.}/^])(-?)\s*(\d+) +(\d+) ?/ ?(\d+)(?![\d/])")
@@ -57,16 +69,17 @@ _SYNONYMS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\\(?:varnothing)(?![A-Za-z])"), r"\\emptyset"),
     (re.compile(r"\\lbrace(?![A-Za-z])"), r"\\{"),
     (re.compile(r"\\rbrace(?![A-Za-z])"), r"\\}"),
-    (re.compile(r"\\begin\{(?:array|smallmatrix|bmatrix|matrix|vmatrix)\}(?:\{[lcr| ]*\})?"), r"\\begin{pmatrix}"),
-    (re.compile(r"\\end\{(?:array|smallmatrix|bmatrix|matrix|vmatrix)\}"), r"\\end{pmatrix}"),
+    (re.compile(r"\\begin\{(?:array|smallmatrix|bmatrix|matrix)\}(?:\{[lcr| ]*\})?"), r"\\begin{pmatrix}"),
+    (re.compile(r"\\end\{(?:array|smallmatrix|bmatrix|matrix)\}"), r"\\end{pmatrix}"),
     (re.compile(r"\(\s*\\begin\{pmatrix\}"), r"\\begin{pmatrix}"),
     (re.compile(r"\\end\{pmatrix\}\s*\)"), r"\\end{pmatrix}"),
 )
 
 
 @lru_cache(maxsize=4096)
-def spell(text: str) -> str:
-    """The answer in LaTeX, without what changes only its looks. Bounded: a few passes over the text."""
+def spell(text: str, *, lists: bool = False) -> str:
+    """The answer in LaTeX, without what changes only its looks. ``1,234`` is a number, and with ``lists`` two. Bounded: a few passes over
+    the text."""
     text = ascii_mathematics(text)
     text = re.sub(r"\s+", " ", text)
     text = _COLOUR.sub("", text)
@@ -74,9 +87,13 @@ def spell(text: str) -> str:
     text = _unstyled(_INNER_DOLLAR.sub(" ", _bare(text)))
     for pattern, replacement in _SYNONYMS:
         text = pattern.sub(replacement, text)
-    text = _NUMBER_GROUPS.sub(_joined, text)
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", ", ", text) if lists else _NUMBER_GROUPS.sub(_joined, text)
     text = _SPACES.sub(" ", text).replace("{,}", ",")
-    text = _AND.sub(", ", _UNION.sub(r"\1 \\cup \2", text))
+    text = _UNION.sub(r"\1 \\cup \2", text)
+    if not _INEQUALITY.search(text):
+        text = _AND.sub(", ", text)
+    text = _FUNCTION_AS_TEXT.sub(r"\\\1 ", text)
+    text = _MAGNITUDE.sub(lambda found: f"\\times 1{'0' * _MAGNITUDES[found[1]]}", text)
     text = re.sub(r",(?:\s*,)+", ",", text)
     text = _EXPONENT.sub(_written_out, text)
     text = _REPEATING.sub(_as_fraction, text)
@@ -85,7 +102,9 @@ def spell(text: str) -> str:
     text = _ROOT.sub(lambda found: rf"\sqrt{found[1] or ''}{{{found[2] if found[2] is not None else found[3]}}}", text)
     text = re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
     text = re.sub(r"(?<=\d)\.(?=\s|$|[,)\]}])", "", text)
-    text = re.sub(r"(?<![\w)\]}])\+(?=\d)", "", text) if text.startswith("+") else text
+    for pattern, replacement in _ARGUMENTS:
+        text = pattern.sub(replacement, text)
+    text = text.lstrip("+ ")
     text = re.sub(r"(?<!\\)\{ +", "{", re.sub(r" +", " ", text))
     return _bare(re.sub(r" +(?=\})|(?<=\}) +(?=\{)", "", text))
 
@@ -124,7 +143,7 @@ def _bare(text: str) -> str:
     """Without what stands around the whole."""
     while True:
         before = text
-        text = text.strip().rstrip(".;,").rstrip() if not text.strip().endswith(r"\,") else text.strip()[:-2]
+        text = re.sub(r"(?:\\[,;:! ]|(?<!\\)[.;,\s])+$", "", text.strip())
         for left, right in _WRAPPERS:
             inside = text[len(left) : -len(right)]
             if text.startswith(left) and text.endswith(right) and len(text) > len(left) + len(right) and left not in inside:
@@ -155,18 +174,38 @@ def _unstyled(text: str) -> str:
             break
         inside = text[found.end() + 1 : end]
         is_word = re.search(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", "", inside)) is not None and "\\" not in inside
-        text = text[: found.start()] + (rf"\text{{{inside}}}" if is_word else f" {inside} ") + text[end + 1 :]
+        before, after = text[: found.start()], text[end + 1 :]
+        if is_word:
+            inside = rf"\text{{{inside}}}"
+        elif re.search(r"\\[A-Za-z]+$", before):
+            inside = f" {inside}"
+        text = before + inside + (" " if re.search(r"\\[A-Za-z]+$", inside) and after[:1].isalpha() else "") + after
     # A number, a letter or mathematics that is set as text is what it is.
     return re.sub(r"\\text\s*\{\s*([^A-Za-z{}]*|\s*[A-Za-z]\s*)\}", r" \1 ", text)
 
 
+def has_groups(text: str) -> bool:
+    """Whether it has digits in groups of three with plain commas, which may be a list."""
+    return re.search(r"\d,\d{3}(?!\d)", text) is not None
+
+
 def _joined(found: re.Match[str]) -> str:
-    rest = found[2]
-    if re.search(r"(?<!\\)(?<![\\,])[, ] *\d", rest) and (", " in rest and "!" not in rest):
+    first, rest = found[1], found[2]
+    if re.search(r", ", rest) and "!" not in rest:
         return found.group()  # a list, written with spaces
+    if re.fullmatch(r"(?:,\d{3})+", rest) and (first.startswith("0") or _in_brackets(found.string, found.start())):
+        return found.group()
     if re.fullmatch(r"(?: \d{3})+", rest) and len(rest) == 4:
         return found.group()  # "1 234" alone may be two numbers
-    return found[1] + re.sub(r"\D", "", rest)
+    return first + re.sub(r"\D", "", rest)
+
+
+def _in_brackets(text: str, end: int) -> bool:
+    """Whether a point, an interval or a set is open there."""
+    before = text[:end].replace(r"\{", "[").replace(r"\}", "]")
+    return any(before.count(opening) > before.count(closing) for opening, closing in ("()", "[]")) or before.count("[") + before.count(
+        "("
+    ) > before.count("]") + before.count(")")
 
 
 def _written_out(found: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -85,6 +86,22 @@ EQUAL = {
         (r"\boxed{2 \text{ and } 9}", "$2$ and $9$"),
     ],
     "units": [(r"\boxed{15 km/h}", "15"), (r"\boxed{£7}", "7"), (r"\boxed{7 euros}", "7"), (r"\boxed{60^{\circ}}", "60")],
+    "brackets and lists": [
+        (r"\boxed{[0, 100]}", "[0,100]"),
+        (r"\boxed{(3, 125)}", "(3,125)"),
+        (r"\boxed{100, 200, 300}", "100,200,300"),
+        (r"\boxed{\frac{abc}{a+b+c}}", "abc/(a+b+c)"),
+        (r"\boxed{2^10}", "2^{10}"),
+        (r"\boxed{+2x +3}", "2x+3"),
+    ],
+    "quantities": [
+        (r"\boxed{\frac{10}{4}\text{ cm}}", r"\frac{5}{2}\text{ cm}"),
+        (r"\boxed{12\,cm}", r"12\text{ cm}"),
+        (r"\boxed{3\text{ million}}", "3,000,000"),
+        (r"\boxed{5\text{ hours}}", r"5\text{ hrs}"),
+        (r"\boxed{10:30 PM}", "10:30 p.m."),
+        (r"\boxed{B}", r"\textbf{(B)}\ 12"),
+    ],
     "bases and times": [(r"\boxed{(61)_7}", "61_7"), (r"\boxed{2B_{16}}", "2b_{16}"), (r"\boxed{9\text{:}45}", "9:45")],
 }
 DIFFERENT = {
@@ -106,11 +123,21 @@ DIFFERENT = {
     "bases": [(r"\boxed{31_5}", "31_6."), (r"\boxed{31_{(5)}}", "31_6")],
     "words": [(r"\boxed{\text{odd}}", r"\text{even}"), (r"\boxed{\textbf{(C)}\ 40}", "D"), (r"\boxed{9:45}", "9:40")],
     "percent": [(r"\boxed{0.35\%}", r"35\%")],
+    "braces": [(r"\boxed{\frac{1}{23}}", r"\frac{12}{3}"), (r"\boxed{e^{2x}}", "e^2x"), (r"\boxed{\sqrt{3x}}", r"\sqrt{3}x")],
+    "quantities": [
+        (r"\boxed{12\text{ km}}", r"12\text{ cm}"),
+        (r"\boxed{3\text{ a.m.}}", r"3\text{ p.m.}"),
+        (r"\boxed{3}", r"3\text{ million}"),
+        (r"\boxed{2^{20}}", "1048577.0"),
+    ],
 }  # fmt: skip
 UNPARSABLE = [
     ("#### Step 3: Add them\nThe sum is 20.", "20"),
     (r"\boxed{1, 4, 9, \ldots, n^2}", r"1, 2, \ldots, n"),
     ("we tried 8 and then 13", "13"),
+    (r"\boxed{x<2 or x>1}", "x<2 and x>1"),
+    (r"\boxed{17 \pmod{5}}", r"2 \pmod{5}"),
+    (r"\boxed{3}, and then \boxed{\frac{1}{2}", "3"),
 ]
 
 
@@ -193,6 +220,19 @@ def test_judgements_of_real_solutions_do_not_depend_on_spelling(pool: GradingPoo
         outcome = grade(text, reference, pool=pool).outcome
         for change in SPELLED_OTHERWISE:
             assert grade(change(text), reference, pool=pool).outcome is outcome, change(text)[-200:]
+
+
+HOSTILE = ("\\boxed{" * 9000, "\\boxed{a " * 9000, "answer is " * 9000, "$" * 90_000, "# Paragraph 1" + " " * 90_000 + "x")
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_parser_is_slow_on_hostile_text(text: str) -> None:
+    began = time.process_time()
+    stated_answers(text)
+    rationale.read_verdict(text)
+    rationale.code_blocks(text)
+    rationale.split_rationale([Segment(kind=SegmentKind.TEXT, text=text)])
+    assert time.process_time() - began < 5.0, "seconds; quadratic ones took minutes"
 
 
 DAMAGE = ("", "\\", "{", "}", "$", "```", "\n", "\\boxed{", "½", "\ud800", "\x00")

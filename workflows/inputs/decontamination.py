@@ -3,8 +3,8 @@
 A problem is kept out if it is a benchmark's, however it is typeset (case, space, delimiters and looks do not count), or if it overlaps
 one by the rule of Qwen2.5-Math's report (arXiv 2409.12122): both share a run of 13 words *and* have a common subsequence of words that is
 0.6 of the longer one. The run alone would keep out phrases such as "where m and n are relatively prime positive integers". Ours: 0.9 of
-the shorter one is enough too, for a problem that stands inside a longer text; a text of 6 to 12 words overlaps one that has the same
-words. Names of LaTeX commands and drawings (Asymptote) are no words.
+the shorter one is enough too, for a problem that stands inside a longer text. Names of LaTeX commands and drawings (Asymptote) are no
+words.
 
 A benchmark is a data file, or a fingerprint file made of one, so that the well-known benchmarks can be kept out by anyone who does not have
 them. A fingerprint file has a hash of each text and a code of 12 bits for each of its words. Many words share a code, so the text can't
@@ -35,8 +35,6 @@ SHARE_OF_LONGER = 0.6
 SHARE_OF_SHORTER = 0.9
 CODE_BITS = 12
 FINGERPRINTS = ".fingerprints.parquet"
-FEWEST_WORDS = 6
-"""Of a text that overlaps another one by having the same words."""
 SCHEMA = pa.schema([("tokens", pa.uint64()), ("words", pa.list_(pa.uint16()))])
 
 _DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL | re.IGNORECASE)
@@ -44,14 +42,15 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _LOOKS = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|text(?:bf|it|rm|sf|tt|normal)?|mathrm|mathbf|mathit|mbox|quad|qquad|limits)(?![A-Za-z])"
 )
+_DELIMITER = re.compile(r"\\[()\[\]]")
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _WORD = re.compile(r"[^\W_]+")
-_TOKEN = re.compile(r"\\[a-z]+|[^\W_]+|[-+*/^=<>!|]")
+_TOKEN = re.compile(r"\\[a-z]+|[^\W_]+|[-+*/^=<>!|(){}\[\]]")
 
 
 def _read(text: str) -> str:
     """Without drawings, in one spelling of mathematical characters and in small letters."""
-    return ascii_mathematics(_DRAWING.sub(" ", text)).lower()
+    return ascii_mathematics(_DRAWING.sub(" ", text) if "[/asy]" in text.lower() else text).lower()
 
 
 def word_codes(text: str) -> tuple[int, ...]:
@@ -61,7 +60,7 @@ def word_codes(text: str) -> tuple[int, ...]:
 
 def tokens_hash(text: str) -> int:
     """Of a text's words, operators and commands, without what changes only its looks."""
-    return _hash(" ".join(_TOKEN.findall(_FRACTION.sub(r"\\frac", _LOOKS.sub(" ", _read(text))))))
+    return _hash(" ".join(_TOKEN.findall(_DELIMITER.sub(" ", _FRACTION.sub(r"\\frac", _LOOKS.sub(" ", _read(text)))))))
 
 
 @lru_cache(maxsize=1 << 17)
@@ -129,7 +128,6 @@ class HeldOut:
         for codes in self._problems.values():
             for gram in grams(codes):
                 self._grams.setdefault(gram, []).append(codes)
-        self._short = {codes for codes in self._problems.values() if FEWEST_WORDS <= len(codes) < NGRAM}
 
     @classmethod
     def of(cls, paths: Sequence[str], setting: str = "problems.benchmarks", overlap: float = SHARE_OF_LONGER) -> HeldOut:
@@ -161,9 +159,9 @@ class HeldOut:
 
     def overlap(self, text: str) -> str | None:
         """The words that it shares with a benchmark's problem, None where it shares too few."""
+        if not self._grams:
+            return None
         codes = word_codes(text)
-        if codes in self._short:
-            return f"the same {len(codes)} words: {text!r}"
         shared = self._grams.keys() & grams(codes)
         for problem in {problem for gram in shared for problem in self._grams[gram]}:
             shorter, longer = sorted((len(problem), len(codes)))
