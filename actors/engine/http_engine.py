@@ -134,7 +134,7 @@ class HttpEngine:
 
     def _cuts_at_nine(self, url: str, request: Request) -> bool:
         """Whether a server that gave nothing before a 5 gives what stands before a 9: it cuts the stop string, the model did not end."""
-        later = replace(request, stop=("9",), sampling=request.sampling.model_copy(update={"max_tokens": 32}))
+        later = replace(request, n=1, stop=("9",), sampling=request.sampling.model_copy(update={"max_tokens": 32}))
         with OpenAI(base_url=url, api_key=self._key, timeout=self._config.timeout_s) as client:
             answer = (client.chat.completions if self._chats is None else client.completions).create(**self._arguments(later))
         return "8" in self._completions(answer, later, url)[0].text

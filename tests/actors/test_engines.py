@@ -386,7 +386,11 @@ def test_the_first_request_shows_what_an_endpoint_can_not_do(misbehaving: str, b
 
 
 def test_a_server_that_cuts_stop_strings_is_not_asked_for_code(misbehaving: str) -> None:
-    Misbehaving.answers = [of_choices(choice({"content": " "}), choice({"content": " "}, index=1)), GOOD]
+    first = of_choices(choice({"content": " "}), choice({"content": " "}, index=1))
+    Misbehaving.answers = [first, answer({"content": ""}), GOOD]
+    honest = open_engine(HttpEngineConfig(base_url=misbehaving, model="m", continuation="prefix", max_retries=0))
+    assert asyncio.run(honest.generate(ask(n=1, stop=("```",))))[0].text == " fine", "its model ended at once"
+    Misbehaving.answers, Misbehaving.served = [first, answer({"content": " 5, 6, 7, 8, "}), GOOD], 0
     engine = open_engine(HttpEngineConfig(base_url=misbehaving, model="m", continuation="prefix", max_retries=0))
     assert asyncio.run(engine.generate(ask(n=1)))[0].text == " fine"
     with pytest.raises(EngineError, match="cuts stop strings off and does not say at which it stopped"):
