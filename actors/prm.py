@@ -60,8 +60,9 @@ class GenPRM:
 
     @classmethod
     def in_process(cls, model: str, verifier: VerifierConfig | None = None, **engine: Any) -> Self:
-        """vLLM in this process; ``engine`` are fields of `VllmEngineConfig` (``num_gpus=0`` for its CPU build)."""
-        return cls(VllmEngineConfig(model=model, **engine), verifier)
+        """vLLM in this process; ``engine`` are fields of `VllmEngineConfig` (``num_gpus=0`` for its CPU build; ``core_process=True`` in a
+        script that other processes may import)."""
+        return cls(VllmEngineConfig(model=model, **{"core_process": False, **engine}), verifier)
 
     @classmethod
     def at(cls, base_url: str, model: str, verifier: VerifierConfig | None = None, **engine: Any) -> Self:
