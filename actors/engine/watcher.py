@@ -11,7 +11,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,8 +20,8 @@ POLL_S = 0.2
 
 @contextmanager
 def watched() -> Iterator[subprocess.Popen[bytes]]:
-    """Every process that this one starts in the block, and those that they start meanwhile, is killed when this process ends or closes the
-    pipe of what is given here."""
+    """Every process that this one starts in the block, and what they start meanwhile (but not what those of before start), is killed when
+    this process ends or closes the pipe of what is given here."""
     own = set(descendants(os.getpid()))
     watcher = subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, str(os.getpid()), *map(str, own)],
@@ -41,14 +41,15 @@ def watched() -> Iterator[subprocess.Popen[bytes]]:
     watcher.stdout.read()  # it closes this when it has found them
 
 
-def descendants(pid: int) -> Iterator[int]:
-    """The processes under another one; those that end meanwhile may be missing."""
+def descendants(pid: int, without: Collection[int] = ()) -> Iterator[int]:
+    """The processes under another one, but not those under ``without``; those that end meanwhile may be missing."""
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with suppress(OSError):
                 for child in map(int, (task / "children").read_text().split()):
-                    yield child
-                    yield from descendants(child)
+                    if child not in without:
+                        yield child
+                        yield from descendants(child, without)
 
 
 def main(parent: int, others: set[int]) -> None:
@@ -56,8 +57,8 @@ def main(parent: int, others: set[int]) -> None:
     found: dict[int, int] = {}
 
     def look() -> None:
-        for pid in descendants(parent):
-            if pid not in found and pid not in others and pid != os.getpid():
+        for pid in descendants(parent, {*others, os.getpid()}):
+            if pid not in found:
                 with suppress(OSError):
                     found[pid] = os.pidfd_open(pid)
 

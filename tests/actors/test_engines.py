@@ -134,22 +134,26 @@ def test_processes_that_a_killed_process_started_end_with_it() -> None:
 import subprocess, sys, time
 from actors.engine.watcher import watched
 sleep = lambda: subprocess.Popen(["sleep", "600"])
-before = sleep()
+before = subprocess.Popen(["sh", "-c", "read go; sleep 600 & echo $!; wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 with watched():
     started = sleep()
+    print("go", file=before.stdin, flush=True)
+    other = before.stdout.readline().strip()
     nested = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
     inner = nested.stdout.readline().strip()
-print(before.pid, started.pid, inner, flush=True)
+print(before.pid, other, started.pid, inner, flush=True)
 time.sleep(600)
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    before, started, nested = map(psutil.Process, map(int, process.stdout.readline().split()))
+    before, other, started, nested = map(psutil.Process, map(int, process.stdout.readline().split()))
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs([started, nested], timeout=10)
     assert not alive
     assert before.is_running()
+    assert other.is_running(), "what it started meanwhile is its own"
+    other.kill()
     before.kill()
 
 

@@ -37,7 +37,9 @@ def test_a_file_extends_another() -> None:
     paper, thrifty = (load(f"jobs/presets/{name}.toml", [], RUN) for name in ("paper", "paper-thrifty"))
     assert (thrifty.labels["rpe"].rule, thrifty.labels["rpe"].estimates) == ("smoothed", "thrifty")
     assert thrifty.estimates["thrifty"].type == "thrifty"
-    assert thrifty.model_copy(update={"estimates": paper.estimates, "labels": paper.labels}) == paper
+    assert (paper.rollouts.max_paths_per_solution, thrifty.rollouts.max_paths_per_solution) == (None, 400)
+    sections = {"estimates": paper.estimates, "labels": paper.labels, "rollouts": paper.rollouts}
+    assert thrifty.model_copy(update=sections) == paper
 
 
 def test_files_may_not_extend_one_another_in_a_circle(tmp_path: Path) -> None:
