@@ -13,7 +13,7 @@ from genprm.records import Outcome
 _DECIMAL = re.compile(r"[+-]?\d{1,400}(?:\.\d{1,400})?", re.ASCII)
 _BASED = re.compile(r"\(?([0-9A-Za-z]+)\)?_\{?\(?(\d{1,2})\)?\}?", re.ASCII)
 """Digits with their base, of which math-verify reads the digits only."""
-_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*([ap]\.?m\.?)?", re.ASCII | re.IGNORECASE)
+_TIME = re.compile(r"(\d{1,2}) ?: ?(\d{2})(?: ?: ?(\d{2}))?\s*([ap]\.?m\.?)?", re.ASCII | re.IGNORECASE)
 _CHOICE = re.compile(r"\(?([A-J])\)?")
 _CHOSEN = re.compile(r"\(([A-J])\)(?:[ .:]|$)(?!.*\([A-J]\))|([A-J])[).:](?: |$)")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
@@ -191,6 +191,8 @@ def _read(text: str) -> Any:
     parsed = parse(f"${text}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
     if len(parsed) < 2 or isinstance(parsed[0], str):
         return None
+    if isinstance(parsed[0], sympy.Basic) and parsed[0].doit().has(sympy.zoo, sympy.nan):
+        return None  # a division by zero
     return parsed[0] if _substance(str(parsed[-1])) == _substance(text) else None
 
 

@@ -122,6 +122,7 @@ DIFFERENT = {
     "large numbers": [(r"\boxed{3^{90}}", "3^{90}+1"), (r"\boxed{10^{20}}", "10^{20}-1")],
     "bases": [(r"\boxed{31_5}", "31_6."), (r"\boxed{31_{(5)}}", "31_6")],
     "words": [(r"\boxed{\text{odd}}", r"\text{even}"), (r"\boxed{\textbf{(C)}\ 40}", "D"), (r"\boxed{9:45}", "9:40")],
+    "times": [(r"\boxed{07\!:\!00}", r"08\!:\!00")],
     "percent": [(r"\boxed{0.35\%}", r"35\%")],
     "braces": [(r"\boxed{\frac{1}{23}}", r"\frac{12}{3}"), (r"\boxed{e^{2x}}", "e^2x"), (r"\boxed{\sqrt{3x}}", r"\sqrt{3}x")],
     "quantities": [
@@ -136,6 +137,7 @@ UNPARSABLE = [
     (r"\boxed{1, 4, 9, \ldots, n^2}", r"1, 2, \ldots, n"),
     ("we tried 8 and then 13", "13"),
     (r"\boxed{x<2 or x>1}", "x<2 and x>1"),
+    (r"\boxed{\frac{3}{0}}", "5"),
     (r"\boxed{17 \pmod{5}}", r"2 \pmod{5}"),
     (r"\boxed{3}, and then \boxed{\frac{1}{2}", "3"),
 ]
