@@ -11,8 +11,9 @@ TAIL = 10_000
 """Characters at the end of a text in which an answer in words is looked for."""
 
 MOST_BOXES = 50
+"""Boxes from the end that are looked at."""
 
-_BOX = re.compile(r"\\f?boxed|\\fbox")
+_BOX = re.compile(r"\\(?:boxed|fbox)")
 _BARE_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?!\w)", re.ASCII)
 """After a ``\\boxed`` without braces, as some write it."""
 _BETWEEN_BOXES = re.compile(r"[\s$*]*(?:,|;|、|\\text\{ *(?:and|or) *\}|and|or|,\s*(?:and|or))[\s$*]*")
@@ -127,4 +128,5 @@ def _braced(text: str, position: int) -> tuple[str, int] | None:
 
 
 def _is_open(text: str, position: int) -> bool:
+    """Whether a brace begins here."""
     return text[position : position + 100].lstrip().startswith("{")

@@ -15,7 +15,7 @@ _CHARACTERS = {
     "×": r"\times ", "✕": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "∗": "*", "÷": r"\div ", "∕": "/", "⁄": "/",
     "±": r"\pm ", "∓": r"\mp ", "≤": r"\leq ", "⩽": r"\leq ", "≥": r"\geq ", "⩾": r"\geq ", "≠": r"\neq ", "≈": r"\approx ",
     "≡": r"\equiv ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∉": r"\notin ", "∅": r"\emptyset ", "⌀": r"\emptyset ", "∞": r"\infty ",
-    "°": r"^\circ ", "º": r"^\circ ", "′": "'", "→": r"\to ", "…": r"\ldots ", "⋯": r"\cdots ", "−": "-", "√": r"\sqrt ",
+    "°": r"^\circ ", "º": r"^\circ ", "′": "'", "→": r"\to ", "…": r"\ldots ", "⋯": r"\cdots ", "√": r"\sqrt ",
     "∛": r"\sqrt[3]", "〈": r"\langle ", "〉": r"\rangle ", "⟨": r"\langle ", "⟩": r"\rangle ", "∶": ":", "、": ",", "。": ".", "|": "|",
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "“": '"', "”": '"',
 }  # fmt: skip
@@ -66,7 +66,7 @@ _SYNONYMS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\\(?:le|leqslant)(?![A-Za-z])"), r"\\leq"),
     (re.compile(r"\\(?:ge|geqslant)(?![A-Za-z])"), r"\\geq"),
     (re.compile(r"\\ne(?![A-Za-z])"), r"\\neq"),
-    (re.compile(r"\\(?:varnothing)(?![A-Za-z])"), r"\\emptyset"),
+    (re.compile(r"\\varnothing(?![A-Za-z])"), r"\\emptyset"),
     (re.compile(r"\\lbrace(?![A-Za-z])"), r"\\{"),
     (re.compile(r"\\rbrace(?![A-Za-z])"), r"\\}"),
     (re.compile(r"\\begin\{(?:array|smallmatrix|bmatrix|matrix)\}(?:\{[lcr| ]*\})?"), r"\\begin{pmatrix}"),
@@ -203,9 +203,7 @@ def _joined(found: re.Match[str]) -> str:
 def _in_brackets(text: str, end: int) -> bool:
     """Whether a point, an interval or a set is open there."""
     before = text[:end].replace(r"\{", "[").replace(r"\}", "]")
-    return any(before.count(opening) > before.count(closing) for opening, closing in ("()", "[]")) or before.count("[") + before.count(
-        "("
-    ) > before.count("]") + before.count(")")
+    return before.count("[") + before.count("(") > before.count("]") + before.count(")")  # [0, 1) closes, too
 
 
 def _written_out(found: re.Match[str]) -> str:

@@ -150,10 +150,6 @@ class HeldOut:
                 words += map(word_codes, texts)
         return cls(tokens, words, overlap)
 
-    @classmethod
-    def of_texts(cls, texts: Sequence[str], overlap: float = SHARE_OF_LONGER) -> HeldOut:
-        return cls(map(tokens_hash, texts), map(word_codes, texts), overlap)
-
     def has(self, text: str) -> bool:
         return bool(self._problems) and tokens_hash(text) in self._problems
 

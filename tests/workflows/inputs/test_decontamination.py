@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.shared_data import shared
 from tests.workflows.inputs.files import write_lines
-from workflows.inputs.decontamination import FINGERPRINTS, HeldOut, benchmark_texts, common_words, grams, word_codes
+from workflows.inputs.decontamination import FINGERPRINTS, HeldOut, benchmark_texts, common_words, grams, tokens_hash, word_codes
 from workflows.inputs.problems import ProblemsConfig, read_problems
 
 TRAIN = "a train leaves the station at noon and travels north at sixty miles an hour for two hours"
@@ -100,7 +100,8 @@ def test_benchmark_problems_are_known_however_they_are_typeset() -> None:
 
 
 def test_short_problems_need_the_same_words_and_signs() -> None:
-    held_out = HeldOut.of_texts(["What is $3 + 4$?", "Compute the value of $\\sin 60^\\circ$.", "Compute $(2+3)^2$."])
+    texts = ["What is $3 + 4$?", "Compute the value of $\\sin 60^\\circ$.", "Compute $(2+3)^2$."]
+    held_out = HeldOut(map(tokens_hash, texts), map(word_codes, texts))
     assert held_out.has("what is \\(3+4\\) ?")
     assert held_out.has("compute the value of \\(\\sin 60°\\)")
     for text in ("What is $3 - 4$?", "Compute the value of $\\cos 60^\\circ$.", "Compute $2+3^2$."):
