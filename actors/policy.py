@@ -15,7 +15,7 @@ from genprm.grading import Grade
 from genprm.records import Counts, Outcome, Path, Problem, Rollouts
 from genprm.rollout_budget import paths_per_solution
 from genprm.section import Section
-from genprm.steps import FIRST_STEP_PREFILL, join_steps, split_steps
+from genprm.steps import FIRST_STEP_PREFILL, StepSplit, join_steps, read_steps
 
 PROMPT = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 CRITIC_PROMPT = (
@@ -82,12 +82,16 @@ class RolloutConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One sampled solution: its steps and grade. A truncated one, or one of a single step, is not a valid path."""
+    """One sampled solution, split into steps, and its grade. A truncated one, or one of a single step, is not a valid path."""
 
-    steps: tuple[str, ...]
+    split: StepSplit
     text: str
     grade: Grade
     num_tokens: int
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        return self.split.steps
 
 
 class Policy:
@@ -128,19 +132,21 @@ class Policy:
         samples = []
         for completion, grade in zip(completions, grades, strict=True):
             text = FIRST_STEP_PREFILL + completion.text
-            steps = tuple(split_steps(text))
-            samples.append(Sample(steps=steps, text=join_steps(steps), grade=grade, num_tokens=completion.num_tokens))
+            split = read_steps(text)
+            samples.append(Sample(split=split, text=join_steps(split.steps), grade=grade, num_tokens=completion.num_tokens))
         return samples
 
     async def rollouts(self, problem: Problem, config: RolloutConfig) -> Rollouts:
         """Sample rounds until enough paths of both kinds are there; keep some of each, chosen by seed, duplicates removed."""
         outcomes: list[Outcome] = []
         paths: dict[tuple[str, ...], Path] = {}
-        num_paths = num_one_step = num_tokens = round_index = 0
+        num_paths = num_one_step = num_empty_steps = num_merged_steps = num_tokens = round_index = 0
         while n := config.next_round(round_index, num_paths, _count(paths, Outcome.CORRECT), _count(paths, Outcome.INCORRECT)):
             for sample in await self.sample(problem, n=n, purpose="rollout", index=round_index):
                 num_paths += 1
                 num_tokens += sample.num_tokens
+                num_empty_steps += sample.split.num_empty
+                num_merged_steps += sample.split.num_repeated + sample.split.num_unordered
                 valid = sample.grade.outcome in (Outcome.CORRECT, Outcome.INCORRECT)
                 if valid and len(sample.steps) < 2:
                     num_one_step += 1
@@ -169,6 +175,8 @@ class Policy:
             level=problem.level,
             counts=Counts.of_outcomes(outcomes),
             num_one_step=num_one_step,
+            num_empty_steps=num_empty_steps,
+            num_merged_steps=num_merged_steps,
             paths=tuple(kept),
             num_tokens=num_tokens,
         )

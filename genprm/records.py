@@ -182,7 +182,9 @@ _PATH_TYPE = pa.struct([("steps", _list(pa.string())), ("answer", pa.string()), 
 class Rollouts(Record):
     """All that the policy made of one problem: counts over every path sampled, and the distinct paths worth keeping.
 
-    ``num_tokens`` are those of every path sampled; what the kept ones have stands with them.
+    Over every path sampled: ``num_one_step`` are right or wrong but of one step, which are not counted; ``num_empty_steps`` markers had
+    no text and ``num_merged_steps`` repeated a number or did not count on, so that their text belongs to the step before
+    (`genprm.steps.StepSplit`); ``num_tokens`` are their tokens; what the kept ones have stands with them.
     """
 
     problem_id: str
@@ -191,6 +193,8 @@ class Rollouts(Record):
     level: str | None
     counts: Counts
     num_one_step: int
+    num_empty_steps: int
+    num_merged_steps: int
     paths: tuple[Path, ...]
     num_tokens: int
 
@@ -201,6 +205,8 @@ class Rollouts(Record):
         ("level", pa.string()),
         ("counts", _COUNTS_TYPE),
         ("num_one_step", pa.int64()),
+        ("num_empty_steps", pa.int64()),
+        ("num_merged_steps", pa.int64()),
         ("paths", _list(_PATH_TYPE)),
         ("num_tokens", pa.int64()),
     )

@@ -100,6 +100,19 @@ def test_truncated_and_one_step_paths_are_neither_kind(grader: Grader) -> None:
     assert rollouts.num_one_step == 2
 
 
+def test_steps_that_were_left_out_or_merged_for_their_form_are_counted(grader: Grader) -> None:
+    """The prefix is ``Step 1:``; one path repeats it, one has an empty step 2 and skips step 4, two are as they should be."""
+    texts = ["Step 1: a\nStep 2: \\boxed{7}", "b\nStep 2:\nStep 3: c\nStep 5: \\boxed{7}", "a\nStep 2: \\boxed{8}"]
+
+    def script(request: Request) -> list[Completion]:
+        return [say(f" {text}") for text in [*texts, texts[-1]][: request.n]]
+
+    policy = Policy(engine=ScriptedEngine(script), grader=grader, config=PROMPTS, run_seed=0)
+    rollouts = asyncio.run(policy.rollouts(PROBLEM, RolloutConfig(first_round=4, max_paths=4)))
+    assert (rollouts.num_empty_steps, rollouts.num_merged_steps, rollouts.num_one_step) == (1, 2, 0)
+    assert {path.steps for path in rollouts.paths} == {("a", "\\boxed{7}"), ("b", "c\nStep 5: \\boxed{7}"), ("a", "\\boxed{8}")}
+
+
 def estimator_of(
     script: Callable[[Request], list[Completion]],
     grader: Grader,
