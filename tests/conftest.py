@@ -30,6 +30,27 @@ os.environ |= {
 """Of the server of `s3`; Ray's workers inherit it, and there is none before the first test that asks for it."""
 
 
+SHARED = ("calm", "launched_server")
+"""Fixtures that take half a minute: all tests that use one run in the same process."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several processes share the work by files (``make test``), the longest ones first."""
+    fixtures: dict[Path, set[str]] = {}
+    longest: dict[str, float] = {}
+    for item in items:
+        fixtures.setdefault(item.path, set()).update(set(SHARED) & set(getattr(item, "fixturenames", ())))
+
+    def group(item: pytest.Item) -> str:
+        return min(fixtures[item.path], default=str(item.path))
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+        limit = item.get_closest_marker("timeout")
+        longest[group(item)] = max(longest.get(group(item), 0), limit.args[0] if limit else 0, 1 if item.get_closest_marker("slow") else 0)
+    items.sort(key=lambda item: -longest[group(item)])
+
+
 @pytest.fixture(scope="session")
 def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from tests.actors.scripts import CALLS

@@ -91,11 +91,14 @@ def test_a_killed_fork_server_is_replaced_and_sessions_go_on() -> None:
         try:
             session = await code.open()
             await code.run(session, "x = 5")
-            assert code.fork_server is not None
+            killed: set[int] = set()
             for _ in range(3):
                 busy = asyncio.create_task(code.run(session, "import time; time.sleep(0.2); x += 1; print(x)"))
                 await asyncio.sleep(0.1)
+                while code.fork_server is None or code.fork_server.pid in killed:  # the new one is not there yet
+                    await asyncio.sleep(0.05)
                 os.kill(code.fork_server.pid, signal.SIGKILL)
+                killed.add(code.fork_server.pid)
                 result = await busy
                 assert result.status is CodeStatus.OK
             assert (await code.run(session, "print(x)")).text == "8"
