@@ -94,10 +94,17 @@ def executor(config: Config, arguments: Namespace) -> Mapping[str, object]:
 def scale(config: Config, arguments: Namespace) -> Mapping[str, object]:
     import tempfile
 
-    from workflows.benchmarks.scale import scale_benchmark
+    from workflows.benchmarks.free_port import free_port
+    from workflows.benchmarks.s3_server import environment, serving
+    from workflows.benchmarks.scale import requests_per_block, scale_benchmark
 
-    with connected(config), tempfile.TemporaryDirectory() as folder:
-        return scale_benchmark(config, Path(folder), arguments.problems, arguments.light)
+    port = free_port()
+    os.environ |= environment(port)  # workers inherit it
+    with serving(port) as server, connected(config), tempfile.TemporaryDirectory() as folder:
+        found = scale_benchmark(config, Path(folder), arguments.problems, arguments.light)
+        if arguments.stored:
+            found["s3_requests_per_block"] = requests_per_block(config, server, Path(folder), arguments.stored)
+        return found
 
 
 def overhead(config: Config, arguments: Namespace) -> Mapping[str, object]:
@@ -235,9 +242,14 @@ BENCHMARKS = {
     ),
     "scale": Benchmark(
         run=scale,
-        help="synthesis at scale with engines that answer at once: rows/s, the driver's memory, resume, files",
-        what="synthesis of {problems} problems, and light stages on {light} rows, with engines that answer at once",
-        options={"--problems": number(100_000), "--light": number(1_000_000, "rows of light stages (0: none)")},
+        help="synthesis at scale with engines that answer at once: rows/s, the driver's memory, resume, files, requests to S3",
+        what="synthesis of {problems} problems, light stages on {light} rows, and synthesis of {stored} problems in an object store (an S3 "
+        "server on loopback), with engines that answer at once",
+        options={
+            "--problems": number(100_000),
+            "--light": number(1_000_000, "rows of light stages (0: none)"),
+            "--stored": number(2_000, "problems of a synthesis in an object store (0: none)"),
+        },
         changes=SCALE_SETTINGS,
     ),
     "overhead": Benchmark(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.free_port import free_port
-from tests.s3_server import Server, serving
+from workflows.benchmarks.free_port import free_port
+from workflows.benchmarks.s3_server import Server, environment, serving
 
 # Before anything imports these libraries: a model that is not here is not asked for five times; processes of Ray's tasks are kept and
 # used again, and a finished training is noticed at once.
@@ -20,13 +20,7 @@ os.environ |= {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 S3_PORT = free_port()
-os.environ |= {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "testtest1",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_ENDPOINT_URL": f"http://127.0.0.1:{S3_PORT}",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
+os.environ |= environment(S3_PORT)
 """Of the server of `s3`; Ray's workers inherit it, and there is none before the first test that asks for it."""
 
 

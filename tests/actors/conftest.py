@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.free_port import free_port
+from workflows.benchmarks.free_port import free_port
 
 MODEL = "genprm/toy/models/policy"
 

@@ -7,6 +7,7 @@ import copy
 import json
 import math
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ TOY = "genprm/toy/models/base"
 NAMES = ["toy", "qwen3", "deepseek_v3"]
 
 
+@cache
 def tokenizer_of(name: str) -> Any:
     from transformers import AutoTokenizer
 
@@ -37,14 +39,24 @@ def tokenizer_of(name: str) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
+@cache
+def chats_of(name: str) -> ChatTokenizer:
+    return ChatTokenizer(tokenizer_of(name))
+
+
 @pytest.fixture(scope="module", params=NAMES)
-def tokenizer(request: pytest.FixtureRequest) -> Any:
-    return tokenizer_of(request.param)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def chats(tokenizer: Any) -> ChatTokenizer:
-    return ChatTokenizer(tokenizer)
+@pytest.fixture
+def tokenizer(name: str) -> Any:
+    return tokenizer_of(name)
+
+
+@pytest.fixture
+def chats(name: str) -> ChatTokenizer:
+    return chats_of(name)
 
 
 VERIFICATION = [
@@ -173,7 +185,7 @@ def test_a_special_token_in_data_is_text(tokenizer: Any, chats: ChatTokenizer, p
 
 def test_our_own_pre_fill_may_open_a_thought() -> None:
     tokenizer = tokenizer_of("qwen3")
-    prompt = ChatTokenizer(tokenizer).prompt((Turn(role="user", content="<think>"),), [Piece(text="<think>\n")])
+    prompt = chats_of("qwen3").prompt((Turn(role="user", content="<think>"),), [Piece(text="<think>\n")])
     assert prompt.count(tokenizer.convert_tokens_to_ids("<think>")) == 1
 
 
@@ -300,13 +312,10 @@ SUMMED = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_which_tokens_are_summed_as_yes_and_no(name: str) -> None:
-    tokenizer = tokenizer_of(name)
+def test_which_tokens_are_summed_as_yes_and_no(name: str, tokenizer: Any, chats: ChatTokenizer) -> None:
     texts = {number: tokenizer.decode([number]) for number in range(len(tokenizer))}
     words = {number: verdict_word(text) for number, text in texts.items()}
     assert tuple({texts[number] for number, word in words.items() if word == wanted} for wanted in ("yes", "no")) == SUMMED[name]
-    chats = ChatTokenizer(tokenizer)
     for verdict in ("{Yes}$", "{ Yes }", "{yes}", "{YES}", "{\\text{Yes}}", "{No}", "{ no}", "{NO}$"):
         found = [words[number] for number in chats.ids(Piece(text=verdict)) if words[number] is not None]
         assert found[0] == ("yes" if "y" in verdict.lower() else "no")

@@ -33,7 +33,7 @@ from actors.engine import (
 )
 from actors.engine.http_engine import HttpEngine
 from tests.actors.conftest import MODEL
-from tests.free_port import free_port
+from workflows.benchmarks.free_port import free_port
 
 if TYPE_CHECKING:
     from actors.engine.vllm_engine import VllmEngine

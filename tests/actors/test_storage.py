@@ -12,7 +12,7 @@ import pytest
 from actors import storage
 from actors.models import model_identity
 from actors.storage import Folder, StorageError, local_copy
-from tests.s3_server import Server
+from workflows.benchmarks.s3_server import Server
 
 
 @pytest.fixture(params=["local", "s3"])

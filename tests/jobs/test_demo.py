@@ -21,9 +21,9 @@ from actors.storage import Folder
 from actors.training.config import TrainConfig
 from genprm.records import Conversation
 from jobs.config import load
-from tests.free_port import free_port
 from tests.jobs.running import PRESET, ROOT, run_job, settings
 from tests.workflows.scripted_loop import killing, rows
+from workflows.benchmarks.free_port import free_port
 from workflows.stage import parts
 
 RAY = str(Path(sys.executable).parent / "ray")

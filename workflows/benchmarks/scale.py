@@ -16,6 +16,7 @@ from actors.storage import Folder
 from genprm.records import Problem
 from genprm.section import Section
 from workflows import synthesis
+from workflows.benchmarks.s3_server import Server
 from workflows.benchmarks.simulated import write_problems
 from workflows.config import Config
 from workflows.stage.graph import run_stage
@@ -68,16 +69,21 @@ def resume_s(stage: Stage, run: Run) -> float:
     return time.monotonic() - began
 
 
+def synthesis_stages(config: Config, run: Run, file: Path, num_problems: int) -> dict[str, Stage]:
+    """The stages of a synthesis of so many made-up problems, which ``file`` is to hold, by name, in their order."""
+    problems = config.problems.model_copy(update={"path": write_problems(file, num_problems)})
+    stages = {stage.name: stage for stage in synthesis.stages(config.model_copy(update={"problems": problems}), run.folder)}
+    labels, conversations = next(iter(config.labels)), next(iter(config.conversations))
+    names = ["problems", "rollouts", "solutions", "estimates/paper", f"labels/{labels}", "rationales", f"conversations/{conversations}"]
+    return {name: stages[name] for name in names}
+
+
 def scale_benchmark(config: Config, folder: Path, num_problems: int, num_light: int) -> dict[str, object]:
     """Prints a table; Ray must be connected."""
     run = Run.untracked(Folder(str(folder / "run")))
-    problems = config.problems.model_copy(update={"path": write_problems(folder / "problems.jsonl", num_problems)})
-    config = config.model_copy(update={"problems": problems})
     begun_mib = driver_mib()
-    stages = {stage.name: stage for stage in synthesis.stages(config, run.folder)}
-    labels, conversations = next(iter(config.labels)), next(iter(config.conversations))
-    names = ["problems", "rollouts", "solutions", "estimates/paper", f"labels/{labels}", "rationales", f"conversations/{conversations}"]
-    measured = [measure(stages[name], run) for name in names]
+    stages = synthesis_stages(config, run, folder / "problems.jsonl", num_problems)
+    measured = [measure(stage, run) for stage in stages.values()]
     resumed = max(resume_s(stages[name], run) for name in ("rollouts", "estimates/paper"))
     grown = measured[-1].driver_mib - measured[0].driver_mib
     largest = max(one.rows for one in measured)
@@ -95,6 +101,19 @@ def scale_benchmark(config: Config, folder: Path, num_problems: int, num_light: 
     if num_light:
         result["light"] = light(config, folder, num_light)
     return result
+
+
+def requests_per_block(config: Config, server: Server, folder: Path, num_problems: int) -> dict[str, dict[str, float]]:
+    """Of each stage of a run in an object store, by kind; what a stage costs whatever it holds (plan, lock, compaction) is part of it."""
+    run = Run.untracked(Folder(server.make_bucket("scale")) / "run")
+    found = {}
+    for name, stage in synthesis_stages(config, run, folder / "stored.jsonl", num_problems).items():
+        before = server.counts()
+        run_stage(stage, run)
+        num_blocks = Ledger.read(run.folder / name).num_blocks
+        found[name] = {kind: round(number / num_blocks, 2) for kind, number in sorted((server.counts() - before).items())}
+        print(f"{name:20} {num_blocks:>10,} blocks in an object store; requests a block: {found[name]}", flush=True)
+    return found
 
 
 def light(config: Config, folder: Path, number: int) -> dict[str, object]:

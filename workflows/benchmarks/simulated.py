@@ -20,6 +20,7 @@ from pathlib import Path
 
 from actors.engine import Completion, Finish, Request, Sampling, Turn
 from genprm import rationale
+from workflows.benchmarks.free_port import free_port
 
 STEP_S = 0.020
 """A step of the simulated GPU, whatever is in it."""
@@ -86,9 +87,7 @@ class Endpoint:
         self.url = ""
 
     def __enter__(self) -> Endpoint:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}/v1"
         self._process = subprocess.Popen([sys.executable, "-m", "workflows.benchmarks.simulated", str(port)])
         while True:

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from actors.storage import Folder
-from tests import s3_server
-from tests.free_port import free_port
+from workflows.benchmarks import s3_server
+from workflows.benchmarks.free_port import free_port
+from workflows.stage.ledger import Ledger
 
 NUM_ROWS = 2000
 
@@ -55,13 +56,7 @@ def measure(name: str, run_folder: Folder, seconds: float, begin_fault: Callable
 
 def main() -> None:
     port = free_port()
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "testtest1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+    os.environ |= s3_server.environment(port)
     from cluster.session import RayConfig, connect, disconnect
 
     connect(RayConfig(num_cpus=8, dashboard=False))
@@ -70,13 +65,10 @@ def main() -> None:
         measure("endpoint down for 120 s", run, 120, lambda endpoint: endpoint.down(), lambda endpoint: endpoint.up())
         store = Folder(server.make_bucket("outage"))
         measure("S3 server 503 for 60 s", store / "failing", 60, lambda _: server.control("503"), lambda _: server.control("ok"))
-        before = server.control("counts")
+        before = server.counts()
         measure("S3 server as usual", store / "usual", 0, lambda _: None, lambda _: None)
-        after = server.control("counts")
-        lines = (store / "usual" / "doubled" / "_ledger").read_bytes("merged.jsonl").splitlines()
-        used = {kind: number - before.get(kind, 0) for kind, number in after.items()}
-        num_blocks = sum(b'"commit"' in line for line in lines)
-        print(f"requests {used} for {num_blocks} blocks", flush=True)
+        used = dict(server.counts() - before)
+        print(f"requests {used} for {Ledger.read(store / 'usual' / 'doubled').num_blocks} blocks", flush=True)
     disconnect()
 
 

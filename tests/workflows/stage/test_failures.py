@@ -28,10 +28,10 @@ from actors.remote import ActorLost, Handles
 from cluster import interrupts
 from genprm.records import BenchmarkSolution
 from genprm.section import Section
-from tests.free_port import free_port
 from tests.workflows.stage.endpoint import Asker, serving
 from tests.workflows.stage.node_death import NUM_ROWS
 from tests.workflows.stage.test_row_stage import NO_POOL, begin, ids, stage
+from workflows.benchmarks.free_port import free_port
 from workflows.stage import parts
 from workflows.stage.errors import Reject, SetupFailed, StageFailed
 from workflows.stage.failures import Failure, Kind, Window, failure_of

@@ -1,4 +1,4 @@
-"""Ports of loopback for servers of tests."""
+"""Ports of loopback, for the servers of benchmarks and tests."""
 
 from __future__ import annotations
 

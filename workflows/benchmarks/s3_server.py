@@ -1,4 +1,6 @@
-"""An S3 server on loopback (moto's) that can be made to fail, and that counts what it is asked: ``python -m tests.s3_server PORT``.
+"""An S3 server on loopback (moto's) that can be made to fail, and that counts what it is asked.
+
+``python -m workflows.benchmarks.s3_server PORT`` starts it.
 
 ``GET /_control/503`` has it answer 503 from then on, ``/_control/slow`` after half a second, ``/_control/dead`` not at all, as a server
 that was killed; ``/_control/ok`` as usual. ``/_control/counts`` gives how many requests of each kind there were.
@@ -20,6 +22,17 @@ from typing import Any
 SLOW_S = 0.5
 BUSY = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>'
 Start = Callable[[str, list[tuple[str, str]]], Any]
+
+
+def environment(port: int) -> dict[str, str]:
+    """By which a process and its children find the server of this port."""
+    return {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "testtest1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
 
 
 class Faulty:
@@ -62,7 +75,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "tests.s3_server", str(self._port)]
+        command = [sys.executable, "-m", "workflows.benchmarks.s3_server", str(self._port)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:
             with contextlib.suppress(OSError):
@@ -75,6 +88,10 @@ class Server:
         with urllib.request.urlopen(f"{self.url}/_control/{what}", timeout=10) as answer:
             counts: dict[str, int] = json.loads(answer.read())
         return counts
+
+    def counts(self) -> Counter[str]:
+        """How many requests of each kind there were."""
+        return Counter(self.control("counts"))
 
     def make_bucket(self, name: str) -> str:
         urllib.request.urlopen(urllib.request.Request(f"{self.url}/{name}", method="PUT"), timeout=10).close()
