@@ -10,9 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from actors.engine import Request, Sampling, Turn
 from workflows.benchmarks.free_port import free_port
 
 MODEL = "genprm/toy/models/policy"
+PROBLEM = "Tom has 7 apples. He buys 5 more. He loses 2. How many apples does Tom have now?"
+
+
+def ask(n: int = 4, prefix: str = "Step 1:", max_tokens: int = 100, **more: object) -> Request:
+    return Request(
+        turns=(Turn(role="user", content=PROBLEM),), prefix=prefix, sampling=Sampling(max_tokens=max_tokens), seed=5, n=n, **more  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ import pytest
 
 from actors.engine import EngineError, HttpEngineConfig, Piece, Sampling, open_engine
 from actors.engine.http_engine import HttpEngine
-from tests.actors.conftest import MODEL
-from tests.actors.test_engines import ask
+from tests.actors.conftest import MODEL, ask
 
 
 @pytest.fixture(scope="module")
