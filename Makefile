@@ -19,8 +19,8 @@ install: .venv/.installed  ## the environment, in .venv (docs/installing.md)
 demo: .venv/.installed  ## the whole loop on this machine, real parts and tiny models (NAME=other makes a new run)
 	$(BIN)/python -m jobs.demo --config jobs/presets/laptop.toml --run-dir runs/$(NAME)
 
-test: .venv/.installed  ## all tests
-	$(BIN)/python -m pytest
+test: .venv/.installed  ## all tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: .venv/.installed  ## ruff, and mypy over code and tests
 	$(BIN)/ruff check .

@@ -12,9 +12,10 @@ from workflows.benchmarks.free_port import free_port
 from workflows.benchmarks.s3_server import Server, environment, serving
 
 # Before anything imports these libraries: a model that is not here is not asked for five times; processes of Ray's tasks are kept and
-# used again, and a finished training is noticed at once.
+# used again, and a finished training is noticed at once. Threads that wait for one another busily would take the other tests' time.
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
     "RAY_num_workers_soft_limit": "16",
     "RAY_idle_worker_killing_time_threshold_ms": "600000",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -24,25 +25,24 @@ os.environ |= environment(S3_PORT)
 """Of the server of `s3`; Ray's workers inherit it, and there is none before the first test that asks for it."""
 
 
-SHARED = ("calm", "launched_server")
-"""Fixtures that take half a minute: all tests that use one run in the same process."""
+SHARED = ("calm", "launched_server", "process_group")
+"""Fixtures that take long, or that a process can have once: all tests that use one run in the same process."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Several processes share the work by files (``make test``), the longest ones first."""
+    """Two processes share the work by files (``make test``), those that take longest first."""
     fixtures: dict[Path, set[str]] = {}
-    longest: dict[str, float] = {}
     for item in items:
         fixtures.setdefault(item.path, set()).update(set(SHARED) & set(getattr(item, "fixturenames", ())))
-
-    def group(item: pytest.Item) -> str:
-        return min(fixtures[item.path], default=str(item.path))
-
+    groups = {path: min(found, default=str(path)) for path, found in fixtures.items()}
+    longest = dict.fromkeys(groups.values(), 0)
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
         limit = item.get_closest_marker("timeout")
-        longest[group(item)] = max(longest.get(group(item), 0), limit.args[0] if limit else 0, 1 if item.get_closest_marker("slow") else 0)
-    items.sort(key=lambda item: -longest[group(item)])
+        expected = limit.args[0] if limit else int(item.get_closest_marker("slow") is not None)
+        longest[groups[item.path]] = max(longest[groups[item.path]], expected)
+    items.sort(key=lambda item: (-longest[groups[item.path]], groups[item.path]))
 
 
 @pytest.fixture(scope="session")
@@ -72,4 +72,5 @@ def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ |= {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": "0"}
     dist.init_process_group("gloo", init_method=f"file://{tmp_path_factory.mktemp('group') / 'store'}", rank=0, world_size=1)
     yield
-    dist.destroy_process_group()
+    if dist.is_initialized():  # vLLM in the same process ends whatever group there is
+        dist.destroy_process_group()
