@@ -12,10 +12,12 @@ from workflows.benchmarks.free_port import free_port
 from workflows.benchmarks.s3_server import Server, environment, serving
 
 # Before anything imports these libraries: a model that is not here is not asked for five times; processes of Ray's tasks are kept and
-# used again, and a finished training is noticed at once. Threads that wait for one another busily would take the other tests' time.
+# used again, and a finished training is noticed at once. Threads that wait for one another busily would take
+# the other tests' time; and Ray's workers, at the niceness that they have else, would wait for the other process's tests.
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
+    "RAY_worker_niceness": "0",
     "RAY_num_workers_soft_limit": "16",
     "RAY_idle_worker_killing_time_threshold_ms": "600000",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
