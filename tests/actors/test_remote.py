@@ -9,9 +9,8 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from actors import remote
-from actors.code_executor import CodeRefused, CodeResult, CodeStatus
-from actors.code_turns import CodeTurn, write_with_code
-from actors.engine import Completion, Finish, Request, Sampling, Turn
+from actors.code_executor import CodeResult, CodeStatus
+from actors.engine import Completion, Request, Sampling, Turn
 from actors.remote import ActorLost, RemoteEngine, RemoteExecutors
 
 
@@ -101,38 +100,6 @@ def test_an_end_that_was_not_heard_is_told_again(monkeypatch: pytest.MonkeyPatch
 
     first = asyncio.run(run())
     assert actor.calls[-1] == ("close", first)
-
-
-def test_a_refused_block_is_no_output() -> None:
-    class Refusing:
-        async def open(self) -> str:
-            return "s"
-
-        async def run(self, session: str, code: str) -> CodeResult:
-            return CodeResult(status=CodeStatus.REFUSED, text="Error: not run: gone")
-
-        async def close(self, session: str) -> None:
-            pass
-
-    class Writing:
-        async def generate(self, request: Request) -> list[Completion]:
-            return [Completion(text="```python\nprint(1)\n```\n", finish=Finish.STOP, num_tokens=3)]
-
-        def count_tokens(self, text: str) -> int | None:
-            return None
-
-        def close(self) -> None:
-            pass
-
-    turn = CodeTurn()
-    with pytest.raises(CodeRefused, match="not run: gone"):
-        asyncio.run(
-            write_with_code(
-                turn, engine=Writing(), runner=Refusing(), session="s", turns=(Turn(role="user", content="u"),), until=("</verify>",),
-                sampling=Sampling(max_tokens=50), seed=0, max_code_rounds=2,
-            )
-        )  # fmt: skip
-    assert "gone" not in turn.text
 
 
 class Host:
