@@ -104,15 +104,22 @@ def scale_benchmark(config: Config, folder: Path, num_problems: int, num_light: 
 
 
 def requests_per_block(config: Config, server: Server, folder: Path, num_problems: int) -> dict[str, dict[str, float]]:
-    """Of each stage of a run in an object store, by kind; what a stage costs whatever it holds (plan, lock, compaction) is part of it."""
+    """Of each stage with an engine of a run in an object store, by kind, with blocks of 16 rows.
+
+    What a stage costs however many blocks it has (plan, record, lock, listing for deletion) is part of it, and so is merging its parts.
+    """
     run = Run.untracked(Folder(server.make_bucket("scale")) / "run")
+    engine_stages = {"rollouts", "estimates", "rationales"}
+    pools = {name: getattr(config.pools, name).model_copy(update={"commit_rows": 16}) for name in engine_stages}
+    config = config.model_copy(update={"pools": config.pools.model_copy(update=pools)})
     found = {}
     for name, stage in synthesis_stages(config, run, folder / "stored.jsonl", num_problems).items():
         before = server.counts()
         run_stage(stage, run)
         num_blocks = Ledger.read(run.folder / name).num_blocks
-        found[name] = {kind: round(number / num_blocks, 2) for kind, number in sorted((server.counts() - before).items())}
-        print(f"{name:20} {num_blocks:>10,} blocks in an object store; requests a block: {found[name]}", flush=True)
+        if name.partition("/")[0] in engine_stages:
+            found[name] = {kind: round(number / num_blocks, 2) for kind, number in sorted((server.counts() - before).items())}
+            print(f"{name:20} {num_blocks:>10,} blocks in an object store; requests a block: {found[name]}", flush=True)
     return found
 
 
