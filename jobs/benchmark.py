@@ -248,7 +248,7 @@ BENCHMARKS = {
         options={
             "--problems": number(100_000),
             "--light": number(1_000_000, "rows of light stages (0: none)"),
-            "--stored": number(20_000, "problems of a synthesis in an object store (0: none)"),
+            "--stored": number(10_000, "problems of a synthesis in an object store (0: none)"),
         },
         changes=SCALE_SETTINGS,
     ),
