@@ -99,6 +99,7 @@ def test_a_core_in_its_own_process_says_the_same_and_its_death_is_noticed(vllm: 
     (core,) = (child for child in psutil.Process().children() if "EngineCore" in " ".join(child.cmdline()))
 
     async def killed() -> None:
+        core.suspend()  # so that it has not answered before
         waiting = asyncio.create_task(engine.generate(ask(n=1)))
         await asyncio.sleep(0.3)
         core.kill()
