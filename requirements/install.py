@@ -332,7 +332,7 @@ def install(lock: Path, venv: Path, python: str = sys.executable, held: Sequence
     say(f"Installing {lock.name} into .venv: {len(pins)} packages, a few minutes; details in .venv/{LOG}")
     empty(venv)
     runner = Runner(venv, held)
-    status, output = runner.run(python, "-m", "venv", str(venv))
+    status, output = runner.run(python, "-m", "venv", str(venv.resolve()))
     if status != 0:
         raise InstallError(f"the environment can't be created: {explain(output, status)}")
     if is_cpu:

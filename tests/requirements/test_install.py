@@ -30,6 +30,7 @@ missing() { echo "ERROR: Could not find a version that satisfies the requirement
 offline() { echo "WARNING: Retrying after connection broken by 'NewConnectionError([Errno 111] Connection refused)': /simple/torch/"
             echo "ERROR: Could not find a version that satisfies the requirement $1 (from versions: none)"
             echo "ERROR: No matching distribution found for $1"; exit 1; }
+[ "$1 $2" = "-m venv" ] && [ -L "$3" ] && { echo "Error: Unable to create directory '$3'"; exit 1; }
 [ "$1 $2" = "-m venv" ] && { mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; exit 0; }
 [ "$1" = "-c" ] && exit 0
 if [ "$1" = "-I" ]; then
