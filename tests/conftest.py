@@ -12,8 +12,8 @@ from workflows.benchmarks.free_port import free_port
 from workflows.benchmarks.s3_server import Server, environment, serving
 
 # Before anything imports these libraries: a model that is not here is not asked for five times; processes of Ray's tasks are kept and
-# used again, and a finished training is noticed at once. Threads that wait for one another busily would take
-# the other tests' time; and Ray's workers, at the niceness that they have else, would wait for the other process's tests.
+# used again, and a finished training is noticed at once. Two processes share two cores: threads of OpenMP wait busily for one another, and
+# Ray's workers, which have niceness 15 by default, would be starved by the tests of the other process.
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
@@ -23,8 +23,8 @@ os.environ |= {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 S3_PORT = free_port()
-os.environ |= environment(S3_PORT)
-"""Of the server of `s3`; Ray's workers inherit it, and there is none before the first test that asks for it."""
+"""Of the server of `s3`, which starts with the first test that asks for it."""
+os.environ |= environment(S3_PORT)  # Ray's workers inherit it
 
 
 SHARED = ("calm", "launched_server", "process_group")

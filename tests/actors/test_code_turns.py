@@ -61,7 +61,7 @@ def test_the_output_of_a_block_stands_after_it_and_the_model_goes_on() -> None:
 
 
 def test_a_turn_that_ends_with_a_block_has_it_run() -> None:
-    """The model's own end stands where the line end of the closing fence would."""
+    """The model ends its turn without a line end after the closing fence."""
     runner = printing("3")
     turn, ending = write(["```python\nprint(1 + 2)\n```", ""], runner)
     assert (runner.run_codes, ending) == (["print(1 + 2)\n"], Ending.END_OF_TURN)

@@ -45,7 +45,7 @@ class Misbehaving(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def misbehaving_server() -> Iterator[str]:
-    """The address of one."""
+    """The address of a server on loopback that answers as `Misbehaving`."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:

@@ -102,7 +102,7 @@ def test_a_block_costs_two_puts_and_no_listing(s3: Server, tmp_path: Path, local
     before = s3.counts()
     run_stage(made, run)
     used = s3.counts() - before
-    num_blocks = Ledger.read(made_in).num_blocks
+    num_blocks = Ledger.read(made_in).num_commits
     assert num_blocks >= 20
     assert num_blocks <= used["PUT"] <= 2 * num_blocks + 8  # and the plan, the record, the merged file and ledger
     assert used["LIST"] <= 3  # of what is deleted at the end

@@ -81,7 +81,8 @@ class Server:
             with contextlib.suppress(OSError):
                 self.control("counts")
                 return
-            assert self.process.poll() is None
+            if self.process.poll() is not None:
+                raise RuntimeError("the S3 server did not start; is moto installed (make install)?")
             time.sleep(0.1)
 
     def control(self, what: str) -> dict[str, int]:

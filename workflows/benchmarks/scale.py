@@ -104,7 +104,7 @@ def scale_benchmark(config: Config, folder: Path, num_problems: int, num_light: 
 
 
 def requests_per_block(config: Config, server: Server, folder: Path, num_problems: int) -> dict[str, dict[str, float]]:
-    """Of each stage with an engine of a run in an object store, by kind, with blocks of 16 rows.
+    """Of each stage with an engine of a run in an object store, by kind; a block is what is committed at once, from 16 rows on.
 
     What a stage costs however many blocks it has (plan, record, lock, listing for deletion) is part of it, and so is merging its parts.
     """
@@ -116,7 +116,7 @@ def requests_per_block(config: Config, server: Server, folder: Path, num_problem
     for name, stage in synthesis_stages(config, run, folder / "stored.jsonl", num_problems).items():
         before = server.counts()
         run_stage(stage, run)
-        num_blocks = Ledger.read(run.folder / name).num_blocks
+        num_blocks = Ledger.read(run.folder / name).num_commits
         if name.partition("/")[0] in engine_stages:
             found[name] = {kind: round(number / num_blocks, 2) for kind, number in sorted((server.counts() - before).items())}
             print(f"{name:20} {num_blocks:>10,} blocks in an object store; requests a block: {found[name]}", flush=True)

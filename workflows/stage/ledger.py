@@ -104,7 +104,7 @@ class Ledger:
         self.rejects: Counter[str] = Counter()
         self.generation = 0
         """How often the parts were compacted."""
-        self.num_blocks = self.rows_in = self.rows_out = self.tokens = self.rows_hash = 0
+        self.num_commits = self.rows_in = self.rows_out = self.tokens = self.rows_hash = 0
         self.lost = Loss()
         self.spans: dict[str, tuple[float, float, float]] = {}
         """When each session began, had its first worker ready, and committed last."""
@@ -243,7 +243,7 @@ class Ledger:
             name=commit.part, num_rows=commit.rows_out, num_bytes=commit.num_bytes, num_rejects=len(commit.rejected)
         )
         self.rejects.update(commit.rejected.values())
-        self.num_blocks += 1
+        self.num_commits += 1
         self.rows_in += commit.rows_in
         self.rows_out += commit.rows_out
         self.tokens += commit.tokens

@@ -68,7 +68,7 @@ def main() -> None:
         before = server.counts()
         measure("S3 server as usual", store / "usual", 0, lambda _: None, lambda _: None)
         used = dict(server.counts() - before)
-        print(f"requests {used} for {Ledger.read(store / 'usual' / 'doubled').num_blocks} blocks", flush=True)
+        print(f"requests {used} for {Ledger.read(store / 'usual' / 'doubled').num_commits} blocks", flush=True)
     disconnect()
 
 
