@@ -17,7 +17,7 @@ def case(name: str, *blocks: str, statuses: set[CodeStatus], not_output_re: str 
     return Case(name=name, category="test", blocks=blocks, statuses=frozenset(statuses), output_re=None, not_output_re=not_output_re)
 
 
-def escaped(cases: list[Case], *, namespaces: bool, timeout_s: float = 2.0) -> dict[str, list[str]]:
+def escaped(cases: list[Case], *, namespaces: bool, timeout_s: float = 20.0) -> dict[str, list[str]]:
     report = asyncio.run(run_cases(cases, LIMITS.model_copy(update={"namespaces": namespaces, "timeout_s": timeout_s})))
     allowed = {"stat_probe"} if report.tier is Tier.STANDARD else set()
     return {name: why for name, why in report.escaped.items() if name not in allowed}
