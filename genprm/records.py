@@ -272,6 +272,16 @@ class Solution(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GivenSolution(Solution):
+    """A solution as it was read from a file; its counts of steps are as in `Rollouts`, over this solution."""
+
+    num_empty_steps: int
+    num_merged_steps: int
+
+    FIELDS: ClassVar[Fields] = (*_SOLUTION_FIELDS, ("num_empty_steps", pa.int64()), ("num_merged_steps", pa.int64()))
+
+
+@dataclass(frozen=True, kw_only=True)
 class EstimatedSolution(Solution):
     """A solution with its Monte Carlo counts.
 

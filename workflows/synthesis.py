@@ -22,6 +22,7 @@ from genprm.records import (
     Conversation,
     Critique,
     EstimatedSolution,
+    GivenSolution,
     LabelledSolution,
     LearnedPrior,
     Problem,
@@ -99,7 +100,7 @@ def solutions(config: Config) -> list[Stage]:
     given = TableStage(
         name="given_solutions",
         setting="solutions",
-        writes=Solution,
+        writes=GivenSolution,
         settings=config.solutions,
         make_rows=lambda _: iterate_solutions(config.solutions),
     )

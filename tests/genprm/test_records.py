@@ -10,6 +10,7 @@ from genprm.records import (
     Critique,
     CritiqueOutcome,
     EstimatedSolution,
+    GivenSolution,
     JudgedSolution,
     LearnedPrior,
     Outcome,
@@ -29,6 +30,7 @@ SAID = Segment(kind=SegmentKind.TEXT, text="So.", num_tokens=2)
 
 EXAMPLES: list[Record] = [
     Solution(**SOLUTION),  # type: ignore[arg-type]
+    GivenSolution(**SOLUTION, num_empty_steps=1, num_merged_steps=2),  # type: ignore[arg-type]
     EstimatedSolution(
         **SOLUTION,  # type: ignore[arg-type]
         start_counts=Counts(correct=1, truncated=1),

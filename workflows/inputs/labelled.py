@@ -45,7 +45,7 @@ class LabelledConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledRow:
-    """A checked row. ``labels_S`` is None where the row has no labels, ``given_id`` where it has no id."""
+    """A checked row. ``labels_S`` is None where the row has no labels, ``given_id`` where it has no id; counts as in `Parts`."""
 
     problem: str
     steps: tuple[str, ...]
@@ -53,6 +53,8 @@ class LabelledRow:
     answer: str | None
     given_id: str | None
     level: str | None
+    num_empty: int
+    num_merged: int
 
 
 class LabelledReader:
@@ -87,6 +89,8 @@ class LabelledReader:
             answer=parts.answer,
             given_id=label_text(found(row, wanted.names("id_field"))[1], "id"),
             level=label_text(found(row, wanted.names("level_field"))[1], "level"),
+            num_empty=parts.num_empty + num_steps - len(steps),
+            num_merged=parts.num_merged,
         )
 
     def several(self, row: dict[str, Any]) -> list[dict[str, Any]]:

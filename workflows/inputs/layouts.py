@@ -6,12 +6,12 @@ To add one: an entry in ``LAYOUTS``, with a function ``read`` where steps and la
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from genprm.steps import marker, read_steps, split_paragraphs
+from genprm.steps import StepSplit, marker, read_steps, split_paragraphs
 from workflows.inputs import labels
 from workflows.inputs.answers import answer_of
 from workflows.inputs.fields import (
@@ -49,12 +49,17 @@ class Wanted(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What of a row belongs to its layout; ``labels`` are None where it has none."""
+    """What of a row belongs to its layout; ``labels`` are None where it has none.
+
+    ``num_empty`` steps were left out because they had no text, ``num_merged`` belong to the one before for their form.
+    """
 
     problem: str
     steps: list[str]
     labels: labels.Labels | None
     answer: str | None
+    num_empty: int = 0
+    num_merged: int = 0
 
 
 def read_fields(row: Row, wanted: Wanted, *, join: bool = False) -> Parts:
@@ -63,21 +68,28 @@ def read_fields(row: Row, wanted: Wanted, *, join: bool = False) -> Parts:
     With ``join`` an item of the steps that does not begin with the next ``Step k:`` belongs to the one before, if any has one.
     """
     problem = read(row, wanted.names("problem_field"), "problem_field", message_text)
-    steps, num_empty = steps_of(row, wanted)
-    steps = joined(steps) if join else steps
+    split = _steps_of(row, wanted)
+    steps = joined(split.steps) if join else list(split.steps)
     found_labels = _labels_of(row, wanted, len(steps))
-    if found_labels is not None and num_empty:
+    if found_labels is not None and split.num_empty:
         raise ValueError("empty step")
-    return Parts(problem=problem, steps=steps, labels=found_labels, answer=_answer(row, wanted))
+    return Parts(
+        problem=problem,
+        steps=steps,
+        labels=found_labels,
+        answer=_answer(row, wanted),
+        num_empty=split.num_empty,
+        num_merged=split.num_repeated + split.num_unordered + len(split.steps) - len(steps),
+    )
 
 
-def steps_of(row: Row, wanted: Wanted) -> tuple[list[str], int]:
-    """The steps of a row, given or split from its solution's text, and how many of the latter were empty and left out."""
+def _steps_of(row: Row, wanted: Wanted) -> StepSplit:
+    """The steps of a row, given or split from its solution's text."""
     name, value = found(row, wanted.names("steps_field"))
     if isinstance(value, str):
         value = None if is_blank(value) else json_in(value)
     if value is not None and not isinstance(value, str):
-        return [_step_text(step) for step in list_of(value, name)], 0
+        return StepSplit(steps=tuple(_step_text(step) for step in list_of(value, name)), num_markers=0)
     if value is not None:
         text = text_of(value, name)
     else:
@@ -88,11 +100,11 @@ def steps_of(row: Row, wanted: Wanted) -> tuple[list[str], int]:
         text = solution
     split = read_steps(text)
     if not split.num_markers and wanted.unmarked == "paragraphs":
-        return split_paragraphs(text), 0
-    return list(split.steps), split.num_empty
+        return replace(split, steps=tuple(split_paragraphs(text)))
+    return split
 
 
-def joined(items: list[str]) -> list[str]:
+def joined(items: Sequence[str]) -> list[str]:
     """The items with those that begin with no ``Step k:`` of their turn put to the one before; as they are where none begins so."""
     steps: list[str] = []
     num_markers = 0
@@ -104,7 +116,7 @@ def joined(items: list[str]) -> list[str]:
             steps.append(item)
         else:
             steps[-1] += f"\n{item}"
-    return steps if num_markers else items
+    return steps if num_markers else list(items)
 
 
 def _step_text(step: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from genprm.errors import UserError
 from genprm.grading import extract_answer
-from genprm.records import Solution
+from genprm.records import GivenSolution
 from genprm.section import IdentifiedBy
 from workflows.inputs.decontamination import HeldOut
 from workflows.inputs.files import data_fingerprint
@@ -25,7 +25,7 @@ class SolutionsConfig(LabelledConfig):
     benchmarks: Annotated[tuple[str, ...], IdentifiedBy(fingerprints)] = ()
 
 
-def read_solutions(config: SolutionsConfig, setting: str = "solutions.path") -> tuple[list[Solution], list[RejectedRow], int]:
+def read_solutions(config: SolutionsConfig, setting: str = "solutions.path") -> tuple[list[GivenSolution], list[RejectedRow], int]:
     """The good solutions, the rejected rows with their reasons, and how many rows were read (their sum).
 
     ``outcome`` and ``problem_counts`` are None. Ids are as in `SolutionIds`. ValueError where nothing is named, something can't be
@@ -34,7 +34,7 @@ def read_solutions(config: SolutionsConfig, setting: str = "solutions.path") -> 
     return collected(iterate_solutions(config, setting))
 
 
-def iterate_solutions(config: SolutionsConfig, setting: str = "solutions.path") -> Iterator[Solution | RejectedRow]:
+def iterate_solutions(config: SolutionsConfig, setting: str = "solutions.path") -> Iterator[GivenSolution | RejectedRow]:
     """The same, row by row."""
     if config.path is None:
         raise UserError(f"{setting} is not set; give a file, a folder or hf:NAME:SPLIT with solutions")
@@ -42,14 +42,14 @@ def iterate_solutions(config: SolutionsConfig, setting: str = "solutions.path") 
     reader = LabelledReader(config)
     ids = SolutionIds()
 
-    def parse(row: Mapping[str, Any], number: int) -> Solution:
+    def parse(row: Mapping[str, Any], number: int) -> GivenSolution:
         found = reader.read(row)
         held_out.check(found.problem)
         own = ids.of(found.problem, found.steps, found.given_id, number)
         if own is None:
             raise ValueError("duplicate")
         problem_id, solution_id = own
-        return Solution(
+        return GivenSolution(
             id=solution_id,
             problem_id=problem_id,
             problem=found.problem,
@@ -60,6 +60,8 @@ def iterate_solutions(config: SolutionsConfig, setting: str = "solutions.path") 
             outcome=None,
             problem_counts=None,
             given_labels_S=found.labels_S,
+            num_empty_steps=found.num_empty,
+            num_merged_steps=found.num_merged,
         )
 
     yield from read_records(

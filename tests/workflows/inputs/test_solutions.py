@@ -5,13 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genprm.records import Solution
+from genprm.records import GivenSolution
 from tests.shared_data import shared
 from tests.workflows.inputs.files import write_lines
 from workflows.inputs.solutions import SolutionsConfig, read_solutions
 
 
-def read(tmp_path: Path, *rows: object, **settings: Any) -> list[Solution]:
+def read(tmp_path: Path, *rows: object, **settings: Any) -> list[GivenSolution]:
     config = SolutionsConfig(path=write_lines(tmp_path / "s.jsonl", rows), **settings)
     solutions, rejects, num_rows = read_solutions(config)
     assert num_rows == len(solutions) + len(rejects)
@@ -31,9 +31,9 @@ def labels(tmp_path: Path, row: dict[str, Any], **settings: Any) -> tuple[int, .
 def test_a_solution_with_steps_and_no_labels(tmp_path: Path) -> None:
     row = {"problem": "1+1?", "steps": ["Step 1: add", "**Step 2:** so \\boxed{2}"], "answer": 2.0, "id": "p1", "level": 3}
     assert read(tmp_path, row) == [
-        Solution(
+        GivenSolution(
             id="p1/s0", problem_id="p1", problem="1+1?", answer="2", level="3", steps=("add", "so \\boxed{2}"), final_answer="2",
-            outcome=None, problem_counts=None, given_labels_S=None,
+            outcome=None, problem_counts=None, given_labels_S=None, num_empty_steps=0, num_merged_steps=0,
         )
     ]  # fmt: skip
 
@@ -48,6 +48,20 @@ def test_a_text_is_split_into_steps(tmp_path: Path) -> None:
     assert read(tmp_path, {"problem": "P", "steps": "Step 1: a\nStep 2: b"})[0].steps == ("a", "b")
     assert read(tmp_path, {"problem": "P", "steps": "", "response": "a"})[0].steps == ("a",)
     assert read(tmp_path, {"problem": "P", "steps": [{"text": "a"}, {"content": "b"}]})[0].steps == ("a", "b")
+
+
+def test_steps_left_out_or_merged_for_their_form_are_counted(tmp_path: Path) -> None:
+    def counts(row: dict[str, Any]) -> tuple[int, int, int]:
+        (solution,) = read(tmp_path, {"problem": "P"} | row)
+        return len(solution.steps), solution.num_empty_steps, solution.num_merged_steps
+
+    assert counts({"response": "Step 1: a\nStep 2:\nStep 3: b"}) == (2, 1, 0)
+    assert counts({"response": "Step 1: Step 1: a\nStep 5: b\nStep 2: c"}) == (2, 0, 2)  # one repeated, one out of order
+    assert counts({"response": "So, as Step 7 says\nStep 7: b"}) == (1, 0, 1)
+    assert counts({"response": "a\n\nb"}) == (2, 0, 0)
+    assert counts({"steps": ["a", "b", "", " "], "labels": [1, 0, 0, 0]}) == (2, 2, 0)
+    mr_ben = {"Question": "P", "Model_Solution_Steps": ["Step 1: a", "- b", "Step 2: c"], "Model_Solution_First_Error_Step": 2}
+    assert counts(mr_ben) == (2, 0, 1)
 
 
 def test_ids_count_a_problems_solutions(tmp_path: Path) -> None:
