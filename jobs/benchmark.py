@@ -114,7 +114,7 @@ def overhead(config: Config, arguments: Namespace) -> Mapping[str, object]:
 
     os.environ[KEY] = "none"  # workers inherit it
     with connected(config), tempfile.TemporaryDirectory() as folder:
-        return overhead_benchmark(config, Path(folder), arguments.seconds)
+        return overhead_benchmark(config, Path(folder), arguments.seconds, one_engine=arguments.one_engine)
 
 
 def core_process(config: Config, arguments: Namespace) -> Mapping[str, object]:
@@ -256,7 +256,10 @@ BENCHMARKS = {
         run=overhead,
         help="how much of an engine's time the stages use, with simulated GPUs; and rollouts over HTTP beside ray.data.llm",
         what="rollouts, estimates and rationales with 1 and 4 simulated engines, {seconds:g} s each",
-        options={"--seconds": {"type": float, "default": 40.0, "metavar": "S", "help": "of each measurement (default: %(default)s)"}},
+        options={
+            "--seconds": {"type": float, "default": 40.0, "metavar": "S", "help": "of each measurement (default: %(default)s)"},
+            "--one-engine": {"action": "store_true", "help": "measure one engine alone; for longer stages"},
+        },
         changes=OVERHEAD_SETTINGS,
     ),
     "core-process": Benchmark(

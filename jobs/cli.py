@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.submission import check_environment, check_place
 from genprm.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ def presets() -> list[str]:
 def run_folder(arguments: argparse.Namespace) -> str:
     """The run directory's URI; a local one is made absolute, so that it stays where it is for every process."""
     run_dir = arguments.run_dir or f"runs/{Path(arguments.config).stem}"
+    if not arguments.dry_run:
+        check_place(run_dir, "--run-dir", os.environ)
     return run_dir if "://" in run_dir else str(Path(run_dir).absolute())
 
 
@@ -119,9 +123,12 @@ def main(job: Job, arguments: argparse.Namespace) -> int:
     from genprm.errors import UserError
     from jobs.config import load, resolved
 
-    folder = Folder(run_folder(arguments))
     try:
+        check_environment(os.environ)
+        folder = Folder(run_folder(arguments))
         config = load(arguments.config, changes(arguments), folder)
+        if (config.tracking.uri or "").startswith("sqlite:///"):
+            check_place(str(config.tracking.uri).removeprefix("sqlite:///"), "tracking.uri", os.environ)
         if arguments.dry_run:
             stages, wanted = job.plan(config, folder, arguments)
             print(resolved(config))
@@ -175,7 +182,8 @@ def _run(job: Job, config: Config, folder: Folder, arguments: argparse.Namespace
 
     quiet = Run.untracked(folder, reuse=reuse, other_versions=arguments.allow_other_versions)
     retries = [stage_and_reason(reference, stages) for reference in arguments.retry]
-    check(needed(stages, wanted, quiet), quiet)
+    todo = needed(stages, wanted, quiet)
+    check(todo, quiet)
     retried = [retry(stages, stage, reason, quiet) for stage, reason in retries]
 
     mode: Mode = arguments.mode or ("live" if sys.stdout.isatty() else "lines")
@@ -184,22 +192,37 @@ def _run(job: Job, config: Config, folder: Folder, arguments: argparse.Namespace
     terminal = Terminal(mode, output=output, errors=errors)
     from cluster import interrupts
     from cluster.session import connect, disconnect
+    from workflows.stage.heartbeat import Heartbeat
+    from workflows.stage.usage import Budget
+    from workflows.stages import every_stage
+    from workflows.status import usage_of
 
     interrupts.watch()
     terminal.say(f"{job.name}: {folder.uri}, log {Path(log).relative_to(folder.uri) if folder.is_local else log}", run=folder.uri, log=log)
-    for line in [*retried, *connect(config.ray)]:
-        terminal.say(line)
-    held.callback(disconnect)
-    interrupts.set_handlers()
-    tracker = Tracker(config.tracking, job=job.name, run=folder, resolved=config.model_dump(mode="json"), warn=terminal.warn)
-    run = Run(folder=folder, tracker=tracker, terminal=terminal, reuse=reuse, other_versions=arguments.allow_other_versions)
-    failed = True
-    try:
-        summaries = run_stages(stages, run, wanted, side_by_side=config.side_by_side)
-        job.report(config, run, summaries)
-        failed = False
-    finally:
-        tracker.close(failed=failed)
+    with Heartbeat(folder, job.name, [stage.name for stage in todo], terminal):
+        for line in [*retried, *connect(config.ray)]:
+            terminal.say(line)
+        held.callback(disconnect)
+        interrupts.set_handlers()
+        spent = 0.0
+        if config.budget.gpu_hours is not None:
+            spent = sum(usage_of(folder, stage.name).gpu_s for stage in every_stage(config, folder))
+        tracker = Tracker(config.tracking, job=job.name, run=folder, resolved=config.model_dump(mode="json"), warn=terminal.warn)
+        run = Run(
+            folder=folder,
+            tracker=tracker,
+            terminal=terminal,
+            budget=Budget(config.budget, spent_gpu_s=spent),
+            reuse=reuse,
+            other_versions=arguments.allow_other_versions,
+        )
+        failed = True
+        try:
+            summaries = run_stages(stages, run, wanted, side_by_side=config.side_by_side)
+            job.report(config, run, summaries)
+            failed = False
+        finally:
+            tracker.close(failed=failed)
     return 0
 
 

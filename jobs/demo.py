@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def plan(config: Config, folder: Folder, _: argparse.Namespace) -> tuple[Sequence[Stage], Sequence[str] | None]:
-    from workflows.demo import flow
+    from workflows.stages import every_stage
 
-    return flow.stages(config, folder), None
+    return every_stage(config, folder), None
 
 
 def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:
@@ -36,7 +36,10 @@ def main() -> int:
         from actors.storage import Folder
         from jobs.config import load
 
-        folder = Folder(cli.run_folder(arguments))
+        try:
+            folder = Folder(cli.run_folder(arguments))
+        except UserError as error:
+            return cli.mistake(error)
         if arguments.retry:
             folder.delete("results.json")
         elif folder.exists("results.json"):

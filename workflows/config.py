@@ -26,6 +26,7 @@ from workflows.inputs.solutions import SolutionsConfig
 from workflows.sections import ConversationsConfig, Engines, EvaluateConfig, LabelsConfig, NamedVerifier, Pools, SearchConfig
 from workflows.stage.limits import FailureLimits
 from workflows.stage.tracking import TrackingConfig
+from workflows.stage.usage import BudgetConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]*$")]
 
@@ -51,6 +52,7 @@ class Config(Section):
     engines: Engines
     pools: Placement[Pools] = Pools()
     failures: Placement[FailureLimits] = FailureLimits()
+    budget: Placement[BudgetConfig] = BudgetConfig()
     grading: GradingConfig = GradingConfig()
     executor: ExecutorConfig = ExecutorConfig()
     problems: ProblemsConfig = ProblemsConfig()

@@ -57,14 +57,17 @@ def summary_rows(summaries: Sequence[StageSummary]) -> list[dict[str, Any]]:
 
 
 def stage_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Stage, rows in and out, rejects by reason, tokens, seconds, tokens/s."""
+    """Stage, rows in and out, rejects by reason, tokens, seconds, tokens/s, GPU hours where there are any."""
+    has_gpus = any(row["gpu_seconds"] for row in rows)
     cells = []
     for row in rows:
         rejects = ", ".join(f"{reason} {count}" for reason, count in sorted(row["rejects"].items())) or "-"
         rate = f"{row['tokens_per_s']:,.0f}" if row["tokens"] else "-"
         tokens = f"{row['tokens']:,}" if row["tokens"] else "-"
-        cells.append([row["stage"], str(row["rows_in"]), str(row["rows_out"]), tokens, f"{row['seconds']:.1f}", rate, rejects])
-    return Table(title="Stages", head=("stage", "in", "out", "tokens", "s", "tokens/s", "rejects"), rows=cells)
+        gpus = [f"{row['gpu_seconds'] / 3600:.2f}"] if has_gpus else []
+        cells.append([row["stage"], str(row["rows_in"]), str(row["rows_out"]), tokens, f"{row['seconds']:.1f}", rate, *gpus, rejects])
+    gpus = ["GPU h"] if has_gpus else []
+    return Table(title="Stages", head=("stage", "in", "out", "tokens", "s", "tokens/s", *gpus, "rejects"), rows=cells)
 
 
 def score_table(scores: Scores, paper: Mapping[tuple[str, str], str] | None = None) -> Table:

@@ -25,14 +25,16 @@ from genprm.records import Conversation, Record
 from workflows.config import Config
 from workflows.stage import parts
 from workflows.stage.errors import SetupFailed, StageFailed
-from workflows.stage.ledger import Ledger
+from workflows.stage.ledger import Ledger, Usage
 from workflows.stage.links import dataset
+from workflows.stage.metrics import StageMetrics
 from workflows.stage.parts import RejectedRow
 from workflows.stage.progress import StageProgress
 from workflows.stage.record import finish
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage
 from workflows.stage.summary import StageSummary
+from workflows.stage.usage import held
 from workflows.stage.versions import versions
 
 EXPORT = "export"
@@ -112,16 +114,25 @@ class TrainStage(Stage):
             run_config=RunConfig(name="ray-train", storage_path=folder.uri, failure_config=FailureConfig(max_failures=1)),
         )
         num_steps = config.epochs * -(-rows_in // config.batch_size)
+        earlier_s = sum(row["seconds"] for row in read_log(folder))
+        began = time.monotonic()
         try:
-            with run.terminal.stage(self.name, done=len(read_log(folder)), total=num_steps) as progress, _Following(folder, progress):
+            metrics = StageMetrics(run.folder.uri, self.name)
+            with (
+                run.terminal.stage(self.name, done=len(read_log(folder)), total=num_steps) as progress,
+                _Following(folder, progress, metrics),
+            ):
                 trainer.fit()
         except (RayError, RuntimeError) as error:
             if folder.exists(SETUP_ERROR):
                 raise SetupFailed(f"stage {self.name} can't start: {folder.read_json(SETUP_ERROR)['message']}") from error
             raise StageFailed(f"stage {self.name} stopped: {error}; run the same command again to resume") from error
-        return self._record(run, plan, rows_in)
+        finally:
+            used = held(self.demands, time.monotonic() - began)
+            run.budget.spend(used.gpu_s)
+        return self._record(run, plan, rows_in, used + held(self.demands, earlier_s))
 
-    def _record(self, run: Run, plan: Mapping[str, Any], rows_in: int) -> StageSummary:
+    def _record(self, run: Run, plan: Mapping[str, Any], rows_in: int, used: Usage) -> StageSummary:
         """The training log as the stage's dataset, its totals as the stage's record."""
         folder = run.folder / self.name
         log = read_log(folder)
@@ -137,6 +148,7 @@ class TrainStage(Stage):
                 run.folder / self.name, log, TrainStep.schema(), rows_in=rows_in, rejects=rejects, versions=versions(), **facts
             )
         )
+        ledger.use(used)
         ledger.close()
         for row in log:
             run.tracker.metrics({f"{self.name}/loss": row["loss"], f"{self.name}/learning_rate": row["learning_rate"]}, step=row["step"])
@@ -162,10 +174,10 @@ def cut_unfinished_line(file: Path) -> None:
 
 
 class _Following:
-    """Shows the training log's new lines as progress, as long as it is entered."""
+    """Shows the training log's new lines as progress and as metrics, as long as it is entered."""
 
-    def __init__(self, folder: Folder, progress: StageProgress) -> None:
-        self._folder, self._progress = folder, progress
+    def __init__(self, folder: Folder, progress: StageProgress, metrics: StageMetrics) -> None:
+        self._folder, self._progress, self._metrics = folder, progress, metrics
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="training log", daemon=True)
 
@@ -180,6 +192,9 @@ class _Following:
         while not self._over.wait(POLL_S if self._folder.is_local else REMOTE_POLL_S):
             for row in read_log(self._folder)[self._progress.done :]:
                 self._progress.advance(tokens=row["tokens"], detail=f"loss {row['loss']:.4f}")
+                self._metrics.spend_tokens(row["tokens"])
+                shown = {"train_loss": row["loss"], "train_learning_rate": row["learning_rate"], "train_step_seconds": row["seconds"]}
+                self._metrics.show({**shown, "rows_left": self._progress.num_left})
 
 
 def _train_in_worker(settings: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import difflib
 import itertools
 import os
 import queue
+import sys
 import threading
 import time
 from contextlib import nullcontext, suppress
@@ -120,6 +121,7 @@ class VllmEngine:
                     arguments,
                     usage_context=UsageContext.LLM_CLASS,  # what vLLM's batch sizes go by
                     enable_multiprocessing=config.has_core_process,
+                    stat_loggers=_ray_loggers() if config.log_stats else None,
                 )
         except UserError:
             raise
@@ -258,6 +260,16 @@ class VllmEngine:
             future = self._waiting.pop(request_id, None)
             if future is not None:
                 _fail(future, EngineDied(f"the engine died: {reason}"))
+
+
+def _ray_loggers() -> list[Any] | None:
+    """vLLM's metrics as Ray's, in a worker of Ray; None elsewhere."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return None
+    from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
+
+    return [RayPrometheusStatLogger]
 
 
 def sampling_params(request: Request, room: int, config: VllmEngineConfig, end_of_turn: int | None = None) -> SamplingParams:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from actors.estimator import PaperEstimatorConfig
 from actors.storage import Folder
 from jobs.config import load, resolved
+from workflows.stage.links import FORMAT
 
 PRESETS = sorted(set(Path("jobs/presets").glob("*.toml")) - {Path("jobs/presets/pretrain_toy.toml")})
 RUN = Folder("/nowhere/run")
@@ -114,7 +116,7 @@ def test_what_reads_a_table_and_does_not_name_it_reads_the_first() -> None:
 def test_a_model_of_another_run_is_served_from_there(tmp_path: Path) -> None:
     other = tmp_path / "other" / "train" / "genprm"
     other.mkdir(parents=True)
-    (other / "_stage.json").write_text('{"format": 2}')
+    (other / "_stage.json").write_text(json.dumps({"format": FORMAT}))
     (other / "export").mkdir()
     (other / "export" / "config.json").write_text("{}")
     config = load("jobs/presets/laptop.toml", [f'reuse.train/genprm="{tmp_path / "other"}"'], RUN)

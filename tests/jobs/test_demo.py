@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,18 +24,21 @@ from actors.storage import Folder
 from actors.training.config import TrainConfig
 from genprm.records import Conversation
 from jobs.config import load
+from tests.cluster.test_monitoring import metrics_used
 from tests.jobs.running import PRESET, ROOT, run_job, settings
 from tests.workflows.scripted_loop import killing, rows
 from workflows.benchmarks.free_port import free_port
 from workflows.stage import parts
+from workflows.status import read_status
 
+ENGINE_STAGES = ("rollouts", "estimates", "rationales", "train", "evaluate", "search")
 RAY = str(Path(sys.executable).parent / "ray")
 
 
 @contextlib.contextmanager
-def head_node(folder: Path) -> Iterator[Mapping[str, str]]:
-    """A cluster of one node; gives the environment of those who use it."""
-    port, dashboard, client, agent = (str(free_port()) for _ in range(4))
+def head_node(folder: Path) -> Iterator[tuple[Mapping[str, str], set[str]]]:
+    """A cluster of one node; gives the environment of those who use it, and the names of the metrics that it has had so far."""
+    port, dashboard, client, agent, metrics = (str(free_port()) for _ in range(5))
     environment = (
         os.environ
         | {
@@ -40,12 +46,13 @@ def head_node(folder: Path) -> Iterator[Mapping[str, str]]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
             "RAY_TMPDIR": str(folder)[:60],
+            "RAY_metrics_report_interval_ms": "2000",
         }
     )
     command = [
         RAY, "start", "--head", "--block", "--num-cpus", "6", "--node-ip-address", "127.0.0.1", "--port", port,
         "--dashboard-host", "127.0.0.1", "--dashboard-port", dashboard, "--ray-client-server-port", client,
-        "--dashboard-agent-listen-port", agent, "--disable-usage-stats", "--temp-dir", "/tmp/genprm-ray",
+        "--dashboard-agent-listen-port", agent, "--metrics-export-port", metrics, "--disable-usage-stats", "--temp-dir", "/tmp/genprm-ray",
     ]  # fmt: skip
     head = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -54,7 +61,8 @@ def head_node(folder: Path) -> Iterator[Mapping[str, str]]:
                 if probe.connect_ex(("127.0.0.1", int(dashboard))) == 0:
                     break
             time.sleep(0.2)
-        yield {**environment, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+        with scraping(f"http://127.0.0.1:{metrics}/metrics") as names:
+            yield {**environment, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}, names
     finally:
         head.terminate()  # it ends its processes
         try:
@@ -62,6 +70,26 @@ def head_node(folder: Path) -> Iterator[Mapping[str, str]]:
         except subprocess.TimeoutExpired:  # Ray waits 30 s for actors of Ray Data that outlive their job
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()
+
+
+@contextlib.contextmanager
+def scraping(url: str) -> Iterator[set[str]]:
+    """What Prometheus would find there, by names."""
+    names: set[str] = set()
+    over = threading.Event()
+
+    def scrape() -> None:
+        while not over.wait(2):
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
+                names.update(re.findall(r"^(ray_\w+)", answer.read().decode(), re.MULTILINE))
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield names
+    finally:
+        over.set()
+        thread.join()
 
 
 def submit(environment: Mapping[str, str], *command: str) -> subprocess.CompletedProcess[str]:
@@ -80,10 +108,10 @@ def submit(environment: Mapping[str, str], *command: str) -> subprocess.Complete
 @pytest.mark.timeout(1100)
 def test_the_whole_loop_runs_as_a_submitted_job_and_a_second_time_only_shows(tmp_path: Path, process_group: None) -> None:
     run = tmp_path / "run"
-    changes = [f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", "models.genprm.epochs=2"]
+    changes = [f"tracking.uri=sqlite:///{tmp_path / 'mlflow.db'}", "models.genprm.epochs=2", "engines.completer.log_stats=true"]
     arguments = ["--config", PRESET, "--run-dir", str(run), *settings(*changes)]
     checkpoint = run / "train" / "genprm" / "checkpoints" / "latest"
-    with head_node(tmp_path) as environment, killing(["ray::RayTrainWorker"], checkpoint.is_file) as killed:
+    with head_node(tmp_path) as (environment, metrics), killing(["ray::RayTrainWorker"], checkpoint.is_file) as killed:
         done = submit(environment, "python", "-m", "jobs.demo", *arguments)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     results = json.loads((run / "results.json").read_text())
@@ -108,6 +136,14 @@ def test_the_whole_loop_runs_as_a_submitted_job_and_a_second_time_only_shows(tmp
     undisturbed = undisturbed_training(load(PRESET, changes, folder).models["genprm"], rows(folder, "conversations/rpe"))
     assert [row["step"] for row in steps] == [row["step"] for row in undisturbed]
     assert [row["loss"] for row in steps] == pytest.approx([row["loss"] for row in undisturbed], rel=1e-3)
+
+    assert metrics_used() - metrics <= {"ray_genprm_failed_tries_total"}  # none failed
+    status = read_status(folder)
+    assert [stage.stage for stage in status.stages] == list(stages)
+    assert {stage.state for stage in status.stages} == {"finished"}
+    assert status.jobs[0].outcome == "finished"
+    used = {stage.stage for stage in status.stages if stage.usage.cpu_s > 0}
+    assert used == {stage for stage in stages if stage.partition("/")[0] in ENGINE_STAGES}
 
     names = {row[0] for row in sqlite3.connect(tmp_path / "mlflow.db").execute("select name from runs")}
     assert {"rollouts", "estimates/paper", "train/genprm", "search/trained/heldout"} <= names

@@ -37,7 +37,7 @@ def test_a_killed_worker_changes_nothing(calm: Folder, tmp_path: Path) -> None:
     victims: dict[str, Sequence[str]] = {
         "rationales": ["ray::Rationales", "ray::CodeExecutor"],
         "evaluate": ["ray::EvaluateGenprmSums", "ray::CodeExecutor"],
-        "search": ["ray::SearchGenprmSums", "ray::CodeExecutor", "ray::EngineHost"],
+        "search": ["ray::SearchGenprmSums", "ray::CodeExecutor", "ray::PolicyEngine"],
     }
     for kind in ("problems", "rollouts", "solutions"):
         shutil.copytree(Path(calm.uri) / kind, tmp_path / "run" / kind)

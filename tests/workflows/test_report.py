@@ -20,13 +20,19 @@ def test_stages_with_what_was_rejected_and_a_dash_for_what_was_not_measured() ->
     rows = [
         {
             "stage": "rollouts", "rows_in": 3, "rows_out": 2, "rejects": {"b": 1, "a": 2},
-            "tokens": 1200, "seconds": 2.0, "tokens_per_s": 600.0,
+            "tokens": 1200, "seconds": 2.0, "tokens_per_s": 600.0, "gpu_seconds": 0.0,
         },
-        {"stage": "labels/rpe", "rows_in": 2, "rows_out": 2, "rejects": {}, "tokens": 0, "seconds": 0.5, "tokens_per_s": 0.0},
+        {
+            "stage": "labels/rpe", "rows_in": 2, "rows_out": 2, "rejects": {},
+            "tokens": 0, "seconds": 0.5, "tokens_per_s": 0.0, "gpu_seconds": 0.0,
+        },
     ]  # fmt: skip
     shown = stage_table(rows).text().splitlines()
     assert shown[3] == "rollouts    3   2    1,200   2.0  600       a 2, b 1"
     assert shown[4] == "labels/rpe  2   2    -       0.5  -         -"
+    on_gpus = stage_table([{**rows[0], "gpu_seconds": 5400.0}]).text().splitlines()
+    assert on_gpus[1] == "stage     in  out  tokens  s    tokens/s  GPU h  rejects"
+    assert on_gpus[3] == "rollouts  3   2    1,200   2.0  600       1.50   a 2, b 1"
 
 
 def test_every_verifier_and_benchmark_has_a_row_and_several_have_an_average() -> None:

@@ -35,21 +35,26 @@ TOKENS = {"rollouts": SAMPLES * 50.0, "estimates": SAMPLES * 1.5 * 50.0, "ration
 of code."""
 
 
-def overhead_benchmark(config: Config, folder: Path, seconds: float) -> dict[str, object]:
+def overhead_benchmark(config: Config, folder: Path, seconds: float, *, one_engine: bool = False) -> dict[str, object]:
     """Shares of the ideal throughput with 1 and 4 engines, each measured for about ``seconds`` (rationales for 1.75 and 0.25 of it); and
-    rollouts over HTTP beside Ray's own processor. Prints a table; Ray must be connected."""
+    rollouts over HTTP beside Ray's own processor. ``one_engine``: the shares with one engine alone.
+
+    Prints a table; Ray must be connected.
+    """
     engine = ScriptedEngineConfig(script="workflows.benchmarks.simulated:gpu", num_cpus=0.1)
     found: dict[str, dict[int, float]] = {}
     for stage in TOKENS:
         found[stage] = {}
-        for number in (1, 4):
+        for number in (1,) if one_engine else (1, 4):
             # A critique takes six seconds, so its stage needs longer for its end to count little; with four engines code is the limit here.
             length = seconds * {1: 1.75, 4: 0.25}[number] if stage == "rationales" else seconds
             rows = int(length * number * NUM_SEQUENCES / STEP_S / TOKENS[stage])
             found[stage][number] = share(with_engine(config, engine, number), folder / f"{stage}-{number}", stage, rows, number)
+    shares: dict[str, object] = {"benchmark": "overhead", **{stage: round(of[1], 3) for stage, of in found.items()}}
+    if one_engine:
+        return shares
     ratio = over_http(config, folder, int(seconds / 4 * NUM_SEQUENCES / STEP_S / TOKENS["rollouts"]))
-    shares = {stage: round(of[1], 3) for stage, of in found.items()}
-    return {"benchmark": "overhead", **shares, "with_4_engines": {stage: round(of[4], 3) for stage, of in found.items()}, **ratio}
+    return {**shares, "with_4_engines": {stage: round(of[4], 3) for stage, of in found.items()}, **ratio}
 
 
 def with_engine(config: Config, engine: EngineConfig, number: int) -> Config:

@@ -7,24 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 from actors.storage import Folder
-from workflows import evaluation, search, synthesis, training
+from workflows import evaluation, search, synthesis
 from workflows.config import Config
 from workflows.demo import oracle_tables
 from workflows.demo.results import NOTE, RESULTS, panels, tables, where
 from workflows.report import summary_rows, text, write_report
 from workflows.stage.parts import read_rows
 from workflows.stage.run import Run
-from workflows.stage.stage import Stage
 from workflows.stage.summary import StageSummary
-
-
-def stages(config: Config, run: Folder) -> list[Stage]:
-    return [
-        *synthesis.stages(config, run),
-        *training.stages(config),
-        *evaluation.stages(config, run),
-        *search.stages(config, run),
-    ]
 
 
 def report(config: Config, run: Run, summaries: Sequence[StageSummary]) -> None:

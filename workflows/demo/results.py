@@ -66,9 +66,10 @@ def panels(results: Mapping[str, Any]) -> list[Panel]:
 def where(config: Config, run: Folder) -> str:
     """Where a person finds what was made."""
     lines = [f"report:  {run.uri}/report.html", f"data:    {run.uri}"]
-    if config.tracking.uri.startswith("sqlite:"):
+    tracking = config.tracking.uri_for(run)
+    if tracking.startswith("sqlite:"):
         mlflow = os.path.relpath(Path(sys.executable).with_name("mlflow"))
-        lines.append(f"mlflow:  {mlflow} ui --backend-store-uri {config.tracking.uri}")
-    elif config.tracking.uri != "off":
-        lines.append(f"mlflow:  {config.tracking.uri}")
+        lines.append(f"mlflow:  {mlflow} ui --backend-store-uri {tracking}")
+    elif tracking != "off":
+        lines.append(f"mlflow:  {tracking}")
     return "\n".join(lines)

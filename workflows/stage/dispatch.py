@@ -28,9 +28,11 @@ from workflows.stage.errors import StageFailed
 from workflows.stage.failures import DETAIL_CHARACTERS, HOPELESS_ROWS, KILLED, REFUSED, UNKNOWN, Failure, Kind, Window
 from workflows.stage.ledger import Commit, Ledger, Loss
 from workflows.stage.limits import FailureLimits
+from workflows.stage.metrics import StageMetrics
 from workflows.stage.parts import RejectedRow
 from workflows.stage.progress import StageProgress
 from workflows.stage.rows import Rows
+from workflows.stage.usage import Meter
 from workflows.stage.worker import Done, Report, Work
 from workflows.stage.workers import Slot, Workers
 
@@ -76,7 +78,17 @@ class Dispatcher:
     """Brings all rows of a stage through its workers."""
 
     def __init__(
-        self, *, work: Work, rows: Rows, num_rows: int, workers: Workers, limits: FailureLimits, ledger: Ledger, progress: StageProgress
+        self,
+        *,
+        work: Work,
+        rows: Rows,
+        num_rows: int,
+        workers: Workers,
+        limits: FailureLimits,
+        ledger: Ledger,
+        progress: StageProgress,
+        meter: Meter,
+        metrics: StageMetrics,
     ) -> None:
         self._work = work
         self._rows = rows
@@ -85,6 +97,9 @@ class Dispatcher:
         self._limits = limits
         self._ledger = ledger
         self._progress = progress
+        self._meter = meter
+        self._metrics = metrics
+        self._is_draining = False
         self._window = Window(limits)
         self._numbers = itertools.count()
         self._ready: deque[Ticket] = deque()
@@ -99,9 +114,11 @@ class Dispatcher:
         """Until every row is committed; StageFailed where that can't be. Whatever ends it, what is done is recorded."""
         try:
             self._run()
+            self._count()
             self._ledger.close()
         except BaseException as error:
             with contextlib.suppress(OSError, StageFailed, RayError):
+                self._count()
                 self._commit_finished()
             if isinstance(error, OSError):
                 raise StageFailed(
@@ -116,17 +133,28 @@ class Dispatcher:
         while not self._is_over():
             interrupts.check()
             self._ready.extend(self._late.due())
-            self._workers.scale(self._num_waiting())
+            self._workers.scale(0 if self._is_draining else self._num_waiting())
             self._feed()
             for slot, result in self._workers.results(TICK_S):
                 if isinstance(result, Report):
                     self._take(slot, result)
                 else:
                     self._worker_died(slot, result)
+            self._count()
             self._ledger.flush(if_due=True)
             slots = self._workers.ready
             stuck = bool(slots) and all(slot.is_failing for slot in slots)
             self._window.check(self._work.stage, stuck=stuck, num_left=self._num_waiting() + sum(len(slot.tickets) for slot in slots))
+        if self._num_waiting():
+            raise StageFailed(f"stage {self._work.stage} stopped with {self._num_waiting():,} rows left: {self._meter.budget}")
+
+    def _count(self) -> None:
+        self._metrics.use(self._meter.count(self._workers.lived_s()))
+        self._is_draining = self._meter.budget.is_spent
+        workers = self._workers.ready
+        self._progress.num_workers = len(workers)
+        in_flight = sum(map(self._num_begun, workers))
+        self._metrics.show({"workers": len(workers), "rows_in_flight": in_flight, "rows_left": self._progress.num_left})
 
     def _commit_finished(self) -> None:
         """Have workers commit the rows that are done, if they can at once."""
@@ -152,13 +180,17 @@ class Dispatcher:
     def _is_over(self) -> bool:
         if self._rows.is_empty:
             self._num_unread = 0
-        return not self._num_waiting() and not any(slot.tickets for slot in self._workers.ready)
+        return (self._is_draining or not self._num_waiting()) and not any(slot.tickets for slot in self._workers.ready)
 
     # --- giving rows ---
 
     def _feed(self) -> None:
         for slot in self._workers.ready:
             if slot.is_busy:
+                continue
+            if self._is_draining:
+                if slot.tickets:
+                    slot.ask([], wait_s=EXCHANGE_S, more=False, give_back=True)
                 continue
             tickets = self._for_slot(slot)
             wants_back = not tickets and not slot.probe and self._others_idle(slot) and slot.num_queued > 0
@@ -255,6 +287,7 @@ class Dispatcher:
 
     def _record(self, commit: Commit) -> None:
         self._ledger.commit(commit, in_flight=sum(self._num_begun(other) for other in self._workers.ready))
+        self._metrics.commit(commit)
         self._progress.add(rows=commit.rows_in, rejects=len(commit.rejected), tokens=commit.tokens)
         self._window.succeed(commit.rows_in)
         self._num_good += commit.rows_in - len(commit.rejected)
@@ -267,6 +300,9 @@ class Dispatcher:
 
     def _failed(self, slot: Slot, ticket: Ticket, failure: Failure) -> None:
         self._window.fail(failure)
+        self._ledger.fail(failure.reason)
+        self._metrics.fail(failure.reason)
+        self._progress.failures[failure.reason] += 1
         ticket.attempts += 1
         ticket.unknown += failure.kind is Kind.UNKNOWN
         ticket.avoids = slot.number

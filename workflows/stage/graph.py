@@ -19,7 +19,7 @@ from cluster import interrupts
 from cluster.nodes import alive_nodes, growable
 from cluster.plan import Demand, shortfall
 from workflows.stage import parts
-from workflows.stage.errors import SetupFailed, StageRefused
+from workflows.stage.errors import SetupFailed, StageFailed, StageRefused
 from workflows.stage.links import check_link, dataset, write_link
 from workflows.stage.record import check_plan, is_begun, summary_of
 from workflows.stage.run import Run
@@ -114,6 +114,8 @@ def run_stage(stage: Stage, run: Run) -> StageSummary:
         run.terminal.say(f"{stage.name}: finished before, {summary.rows_out:,} rows", stage=stage.name, rows=summary.rows_out)
         return summary
     check_resources([stage])
+    if run.budget.is_spent and any(demand.gpus for demand in stage.demands):
+        raise StageFailed(f"stage {stage.name} is not begun: {run.budget}")
     folder.write_json(parts.PLAN, plan)
     summary = stage.make(run, plan)
     run.terminal.say(_finished_line(summary), stage=stage.name, rows=summary.rows_out, rejects=summary.rejects, seconds=summary.seconds)

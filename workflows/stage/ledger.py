@@ -5,7 +5,8 @@ stage is finished, ``merged.jsonl`` takes the place of those before the number t
 
 - a commit: a part, the input keys that it finishes, counts, and the sum of its rows' hashes (`Commit`);
 - ``retry``: rejected keys that are to be processed again, with the reasons that no longer count;
-- ``compacted``: files that take the place of all parts before.
+- ``compacted``: files that take the place of all parts before;
+- ``cost``: what workers and services held since the last such entry, and tries of rows that failed, by reason.
 
 A part that no entry names does not exist: whatever wrote it died before the driver heard of it, and its rows are processed again.
 """
@@ -28,6 +29,8 @@ LEDGER = "_ledger"
 MERGED = "merged.jsonl"
 FLUSH_EVERY_S = 1.0
 """Entries that come faster are written together."""
+COST_EVERY_S = 30.0
+"""Costs alone, without a commit, are written so often."""
 READ_AHEAD = 32
 MODULUS = 1 << 128
 
@@ -69,6 +72,17 @@ class File:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What workers and services held, whether they computed or not: CPU seconds and GPU seconds."""
+
+    cpu_s: float = 0.0
+    gpu_s: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(cpu_s=self.cpu_s + other.cpu_s, gpu_s=self.gpu_s + other.gpu_s)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loss:
     """What was in flight when a worker or the driver died, and was done again: rows, and their tokens where these are known."""
 
@@ -106,6 +120,10 @@ class Ledger:
         """How often the parts were compacted."""
         self.num_commits = self.rows_in = self.rows_out = self.tokens = self.rows_hash = 0
         self.lost = Loss()
+        self.usage = Usage()
+        self.failures: Counter[str] = Counter()
+        """Tries of rows that failed and were made again, by reason."""
+        self._unwritten: tuple[Usage, Counter[str]] = Usage(), Counter()
         self.spans: dict[str, tuple[float, float, float]] = {}
         """When each session began, had its first worker ready, and committed last."""
         self.versions: dict[str, set[str]] = {}
@@ -159,6 +177,16 @@ class Ledger:
         """Count rows that are done again."""
         self._add({"lost": asdict(loss)})
 
+    def use(self, usage: Usage) -> None:
+        """Add to what was held."""
+        self.usage += usage
+        self._unwritten = self._unwritten[0] + usage, self._unwritten[1]
+
+    def fail(self, reason: str) -> None:
+        """Count a try of a row that failed and is made again."""
+        self.failures[reason] += 1
+        self._unwritten[1][reason] += 1
+
     def compact(self, files: Iterable[File]) -> None:
         """Name the files that take the place of all there are."""
         self._add({"compacted": [asdict(file) for file in files]})
@@ -191,7 +219,14 @@ class Ledger:
 
     def flush(self, *, if_due: bool = False) -> None:
         """Write the entries that wait; with ``if_due`` only if the last ones were not written just now."""
-        if not self._waiting or (if_due and time.monotonic() - self._flushed < FLUSH_EVERY_S):
+        if if_due and time.monotonic() - self._flushed < (FLUSH_EVERY_S if self._waiting else COST_EVERY_S):
+            return
+        usage, failures = self._unwritten
+        if usage != Usage() or failures:
+            cost = {"cost": {"usage": asdict(usage), "failures": failures}}
+            self._waiting.append(json.dumps(cost, separators=(",", ":")))
+            self._unwritten = Usage(), Counter()
+        if not self._waiting:
             return
         data = "".join(f"{line}\n" for line in self._waiting).encode()
         try:
@@ -234,6 +269,9 @@ class Ledger:
             self.files = {file["name"]: File(**file) for file in entry["compacted"]}
             self.retracted = {}
             self.generation += 1
+        elif "cost" in entry:
+            self.usage += Usage(**entry["cost"]["usage"])
+            self.failures.update(entry["cost"]["failures"])
         elif "closed" in entry:
             self._in_flight.clear()
 

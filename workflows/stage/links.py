@@ -16,7 +16,7 @@ from genprm.errors import UserError
 from workflows.stage.errors import StageRefused
 from workflows.stage.ledger import Ledger
 
-FORMAT = 2
+FORMAT = 3
 """Of a stage's folder; stands in its plan and record."""
 LINK = "_link.json"
 DONE = "_stage.json"

@@ -35,6 +35,7 @@ from workflows.stage.errors import SetupFailed, StageFailed
 from workflows.stage.failures import UNKNOWN, Failure, Kind
 from workflows.stage.ledger import Commit, Ledger, key_hash
 from workflows.stage.limits import FailureLimits
+from workflows.stage.metrics import StageMetrics
 from workflows.stage.parts import RejectedRow
 from workflows.stage.pool import Pool
 from workflows.stage.progress import StageProgress
@@ -43,6 +44,7 @@ from workflows.stage.rows import Rows
 from workflows.stage.run import Run
 from workflows.stage.stage import Stage
 from workflows.stage.summary import StageSummary
+from workflows.stage.usage import Meter
 from workflows.stage.worker import Done, RowWorker, Work, process_block
 from workflows.stage.workers import Workers
 
@@ -138,7 +140,7 @@ class RowStage(Stage):
                 )
                 if self.pool is None:
                     self._wait_for(handles)
-                    _LightWork(work, self.limits, ledger, progress).run(rows)
+                    _LightWork(work, self.limits, ledger, progress, StageMetrics(run.folder.uri, self.name)).run(rows)
                 else:
                     self._dispatch(run, work, rows, rows_in - ledger.rows_in, ledger, progress)
         except RayError as error:
@@ -148,12 +150,22 @@ class RowStage(Stage):
 
     def _dispatch(self, run: Run, work: Work, rows: Any, num_rows: int, ledger: Ledger, progress: StageProgress) -> None:
         assert self.pool is not None
+        worker = [self.worker_demand] if self.engine is None else _engine_demands(self.engine)
+        meter = Meter(ledger=ledger, budget=run.budget, worker=worker, services=_demands(self.services))
         workers = Workers(
             name=_class_name(self.name), work=work, pool=self.pool, demand=self.worker_demand, limits=self.limits, warn=run.terminal.warn
         )
         source = Rows(rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0), READ_ROWS)
         dispatcher = Dispatcher(
-            work=work, rows=source, num_rows=num_rows, workers=workers, limits=self.limits, ledger=ledger, progress=progress
+            work=work,
+            rows=source,
+            num_rows=num_rows,
+            workers=workers,
+            limits=self.limits,
+            ledger=ledger,
+            progress=progress,
+            meter=meter,
+            metrics=StageMetrics(run.folder.uri, self.name),
         )
         try:
             workers.scale(num_rows)  # they start beside the engines and executors that they will use
@@ -210,8 +222,8 @@ def _read(run: Run, stage: str, columns: list[str] | None = None) -> Any:
 class _LightWork:
     """A stage's work as Ray tasks over blocks: a worker is made for every block, which is cheap for those that have no engine."""
 
-    def __init__(self, work: Work, limits: FailureLimits, ledger: Ledger, progress: StageProgress) -> None:
-        self._work, self._limits, self._ledger, self._progress = work, limits, ledger, progress
+    def __init__(self, work: Work, limits: FailureLimits, ledger: Ledger, progress: StageProgress, metrics: StageMetrics) -> None:
+        self._work, self._limits, self._ledger, self._progress, self._metrics = work, limits, ledger, progress, metrics
 
     def run(self, rows: Any) -> None:
         block = _Block(self._work, _class_name(self._work.stage))
@@ -242,6 +254,7 @@ class _LightWork:
                 "to resume"
             )
         self._ledger.commit(commit)
+        self._metrics.commit(commit)
         self._progress.add(rows=commit.rows_in, rejects=len(commit.rejected), tokens=commit.tokens)
 
     def _judge(self, failed: list[tuple[str, Failure]]) -> None:

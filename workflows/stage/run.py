@@ -10,6 +10,7 @@ from workflows.stage import parts
 from workflows.stage.links import DONE, LINK
 from workflows.stage.terminal import Terminal
 from workflows.stage.tracking import Tracker, TrackingConfig
+from workflows.stage.usage import Budget, BudgetConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Run:
     folder: Folder
     tracker: Tracker
     terminal: Terminal
+    budget: Budget = field(default_factory=lambda: Budget(BudgetConfig()))
     reuse: Mapping[str, Folder] = field(default_factory=dict)
     other_versions: bool = False
 

@@ -10,7 +10,9 @@ from workflows.stage.ledger import Ledger
 @dataclass(frozen=True, kw_only=True)
 class StageSummary:
     """Totals of a finished stage. ``seconds`` counts every session's own work, up to its last committed part;
-    ``work_seconds`` the same without the time until the first worker was ready (engine start). ``rows_repeated`` rows were in flight
+    ``work_seconds`` the same without the time until the first worker was ready (engine start). ``cpu_seconds`` and ``gpu_seconds`` are
+    what the stage's workers and services held, whether they computed or not; ``failures`` counts tries of rows that failed and were made
+    again, by reason. ``rows_repeated`` rows were in flight
     when a worker or the driver died and were repeated, ``tokens_repeated`` tokens of theirs at most twice (estimated from the mean of
     all rows where a driver died)."""
 
@@ -21,6 +23,9 @@ class StageSummary:
     tokens: int
     seconds: float
     work_seconds: float
+    cpu_seconds: float
+    gpu_seconds: float
+    failures: dict[str, int]
     rows_repeated: int
     tokens_repeated: int
 
@@ -35,6 +40,9 @@ class StageSummary:
             tokens=ledger.tokens,
             seconds=sum(committed - began for began, _, committed in spans),
             work_seconds=sum(committed - ready for _, ready, committed in spans),
+            cpu_seconds=ledger.usage.cpu_s,
+            gpu_seconds=ledger.usage.gpu_s,
+            failures=dict(ledger.failures),
             rows_repeated=ledger.lost.rows,
             tokens_repeated=ledger.lost.tokens,
         )

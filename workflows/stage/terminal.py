@@ -34,6 +34,8 @@ class Terminal:
         self._every_s = every_s
         self._lock = threading.Lock()
         self._bars: Any = None
+        self.running: list[StageProgress] = []
+        """Of the stages that run."""
 
     def say(self, text: str, **facts: Any) -> None:
         """A line about the job; ``facts`` are what it says as values."""
@@ -59,17 +61,26 @@ class Terminal:
     def stage(self, name: str, *, done: int, total: int) -> Iterator[StageProgress]:
         """Show a stage as long as it runs, by what is counted in the progress that this gives."""
         progress = StageProgress(name, done=done, total=total)
+        self.running.append(progress)
+        try:
+            with self._shown(progress):
+                yield progress
+        finally:
+            self.running.remove(progress)
+
+    @contextlib.contextmanager
+    def _shown(self, progress: StageProgress) -> Iterator[None]:
         if self.mode == "live":
             with self._drawing() as bars, bars.showing(progress):
-                yield progress
+                yield
         elif self.mode == "quiet":
-            yield progress
+            yield
         else:
             over = threading.Event()
             thread = threading.Thread(target=self._report, args=(progress, over), name="progress", daemon=True)
             thread.start()
             try:
-                yield progress
+                yield
             finally:
                 over.set()
                 thread.join()

@@ -18,10 +18,17 @@ from workflows.stage.summary import StageSummary
 
 
 class TrackingConfig(Section):
-    """``uri`` is any MLflow tracking URI; ``off`` tracks nothing. The default is a SQLite file beside the runs."""
+    """``uri`` is any MLflow tracking URI; ``off`` tracks nothing. None: a SQLite file, ``mlflow.db``, beside the run directory; for a run
+    in an object store nothing."""
 
-    uri: str = "sqlite:///runs/mlflow.db"
+    uri: str | None = None
     experiment: str = "genprm"
+
+    def uri_for(self, run: Folder) -> str:
+        """Where a run is tracked."""
+        if self.uri is not None:
+            return self.uri
+        return f"sqlite:///{Path(run.uri).absolute().parent / 'mlflow.db'}" if run.is_local else "off"
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -48,12 +55,12 @@ class Tracker:
         resolved: Mapping[str, Any],
         warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
-        self._config = config
+        self._uri, self._experiment = config.uri_for(run), config.experiment
         self._warn = warn
         self._mlflow: Any = None
         self._run_id = ""
         self._run = run
-        if config.uri != "off":
+        if self._uri != "off":
             self._try(lambda: self._begin(job, resolved))
 
     def _begin(self, job: str, resolved: Mapping[str, Any]) -> None:
@@ -61,18 +68,18 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         artifacts = None
-        if self._config.uri.startswith("sqlite:///"):
-            database = Path(self._config.uri.removeprefix("sqlite:///")).absolute()
+        if self._uri.startswith("sqlite:///"):
+            database = Path(self._uri.removeprefix("sqlite:///")).absolute()
             database.parent.mkdir(parents=True, exist_ok=True)
             artifacts = database.with_name(f"{database.stem}-artifacts").as_uri()  # else they go to the working directory
         import mlflow
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        mlflow.set_tracking_uri(self._config.uri)
-        if mlflow.get_experiment_by_name(self._config.experiment) is None:
-            mlflow.create_experiment(self._config.experiment, artifact_location=artifacts)
-        mlflow.set_experiment(self._config.experiment)
+        mlflow.set_tracking_uri(self._uri)
+        if mlflow.get_experiment_by_name(self._experiment) is None:
+            mlflow.create_experiment(self._experiment, artifact_location=artifacts)
+        mlflow.set_experiment(self._experiment)
         name = f"{job} {self._run.uri.rsplit('/', 1)[-1]}"
         self._run_id = mlflow.start_run(run_name=name, tags={"run_dir": self._run.uri}).info.run_id
         self._mlflow = mlflow
@@ -84,7 +91,7 @@ class Tracker:
             action()
         except Exception as error:  # whatever a tracking server does must not end a run
             self._warn(
-                f"tracking: {self._config.uri} does not work ({type(error).__name__}: {str(error)[:200]}); the job continues without "
+                f"tracking: {self._uri} does not work ({type(error).__name__}: {str(error)[:200]}); the job continues without "
                 "it, its records stay in the run directory"
             )
             self._mlflow = None
@@ -103,6 +110,9 @@ class Tracker:
                 f"{summary.stage}/tokens": summary.tokens,
                 f"{summary.stage}/seconds": summary.seconds,
                 f"{summary.stage}/tokens_per_s": summary.tokens_per_s,
+                f"{summary.stage}/cpu_seconds": summary.cpu_seconds,
+                f"{summary.stage}/gpu_seconds": summary.gpu_seconds,
+                f"{summary.stage}/failures": sum(summary.failures.values()),
                 f"{summary.stage}/rows_repeated": summary.rows_repeated,
                 f"{summary.stage}/tokens_repeated": summary.tokens_repeated,
             }

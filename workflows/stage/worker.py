@@ -160,6 +160,7 @@ class StageWorker:
 
     def __init__(self, work: Work, pool: Pool, limits: FailureLimits) -> None:
         exit_at_once()
+        self._created = time.monotonic()
         self._work = work
         self._pool = pool
         self._limits = limits
@@ -176,13 +177,14 @@ class StageWorker:
         self._more = True
         self._at_once = False
 
-    def open(self) -> str:
-        """Build the worker, which may take minutes; gives the id of the node. What it raises is why it can't be built."""
+    def open(self) -> tuple[str, float]:
+        """Build the worker, which may take minutes; gives the id of the node, and the seconds since this actor has what it reserves.
+        What it raises is why it can't be built."""
         self._worker = self._work.build()
         self._ready = time.time()
         self._news = asyncio.Event()
         threading.Thread(target=self._loop.run_forever, name="rows", daemon=True).start()
-        return str(ray.get_runtime_context().get_node_id())
+        return str(ray.get_runtime_context().get_node_id()), time.monotonic() - self._created
 
     def exchange(
         self,

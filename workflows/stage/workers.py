@@ -103,11 +103,20 @@ class Workers:
         self._not_before = 0.0
         self._is_shrinking = False
         self._waiting_since: float | None = None
+        self._counted_at = time.monotonic()
+        self._start_s = 0.0
 
     @property
     def num_expected(self) -> int:
         """Workers that are there, and those that are about to be."""
         return len(self.ready) + len(self._starting)
+
+    def lived_s(self) -> float:
+        """Seconds that workers lived since the last call, all together, those of their start included."""
+        now = time.monotonic()
+        lived_s = self._start_s + (now - self._counted_at) * len(self.ready)
+        self._counted_at, self._start_s = now, 0.0
+        return lived_s
 
     def scale(self, num_waiting: int) -> None:
         """Start workers for the rows that wait, end those for which there are none."""
@@ -178,12 +187,13 @@ class Workers:
 
     def _take_start(self, slot: Slot, call: Any) -> None:
         try:
-            slot.node = ray.get(call)
+            slot.node, start_s = ray.get(call)
         except RayError as error:
             self._start_failed(slot, error)
             return
         self._was_ready = True
         self._failed_starts = 0
+        self._start_s += start_s
         self.ready.append(slot)
 
     def _start_failed(self, slot: Slot, error: RayError) -> None:
