@@ -34,7 +34,7 @@ NOT_IN_GENPRM = {
 """Heavy libraries, I/O and processes."""
 IO_CALLS = {"open", "print", "input", "exec", "eval"}
 KNOW_THE_TOY_WORLD = ("genprm/toy/", "workflows/demo/", "jobs/demo.py", "jobs/pretrain_toy.py", "jobs/__init__.py")
-JOBS = ["synthesize", "train", "evaluate", "search", "demo", "hold_out", "pretrain_toy", "benchmark", "status"]
+JOBS = ["synthesize", "train", "evaluate", "search", "demo", "hold_out", "pretrain_toy", "benchmark", "status", "plan"]
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

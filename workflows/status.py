@@ -63,7 +63,7 @@ def read_status(run: Folder) -> RunStatus:
         raise UserError(f"{run.uri} is no run directory, or of an earlier version: it has no status/")
     live = {found["stage"]: (found, job.is_alive) for job in jobs for found in job.running}
     names = dict.fromkeys(name for job in jobs for name in job.stages)
-    return RunStatus(run=run.uri, jobs=jobs, stages=[_stage(run, name, *live.get(name, (None, False))) for name in names])
+    return RunStatus(run=run.uri, jobs=jobs, stages=[stage_status(run, name, *live.get(name, (None, False))) for name in names])
 
 
 def usage_of(run: Folder, stage: str) -> Usage:
@@ -76,7 +76,8 @@ def usage_of(run: Folder, stage: str) -> Usage:
     return Ledger.read(run / stage).usage
 
 
-def _stage(run: Folder, name: str, live: Mapping[str, Any] | None, is_alive: bool) -> StageStatus:
+def stage_status(run: Folder, name: str, live: Mapping[str, Any] | None = None, is_alive: bool = False) -> StageStatus:
+    """``live`` is what a heartbeat last said of the stage, ``is_alive`` whether that job still works."""
     if parts.is_finished(run, name):
         is_elsewhere = (run / name).exists(LINK)
         summary = summary_of(parts.read_record(run, name))

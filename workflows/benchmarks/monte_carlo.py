@@ -8,7 +8,6 @@ is generated. Made-up worlds do as well.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actors.engine.base import derive_seed
 from actors.estimator import Estimator, EstimatorConfig, PaperEstimatorConfig, ThriftyEstimatorConfig
 from genprm import monte_carlo, progress
 from genprm.errors import UserError
-from genprm.records import Counts, EstimatedSolution, Outcome, Solution
+from genprm.records import EstimatedSolution
 from genprm.smoothing import Chain, Smoother, fit
+from workflows.planning.simulated import WORLDS, KnownCompleter, made_up
 from workflows.report import Table
 
 EPSILON = 0.8
@@ -32,32 +31,6 @@ SCALES = (4, 8, 16, 32, 64)
 PAPER_SCALE = 64
 THRIFTY = (*((most, 0.95) for most in (4, 8, 12, 16, 24, 32, 48, 64)), (128, 0.99), (256, 0.99))
 """Most completions a state and sureness of the thrifty estimator; the last two spend about what the paper's does, and more."""
-
-
-class KnownCompleter:
-    """Draws completions from known values; the same for the same seed, row, state and index.
-
-    States after one that was never solved have value 0, and completions as long as the last known ones of their solution: too long, if
-    anything.
-    """
-
-    def __init__(self, solutions: Sequence[EstimatedSolution], seed: int) -> None:
-        self._values: dict[tuple[str, int], tuple[float, float]] = {}
-        self._seed = seed
-        for solution in solutions:
-            if solution.tokens_T[0]:  # written to one solution of a problem only
-                start = solution.start_counts
-                self._values[solution.problem_id, 0] = (monte_carlo.value(start), solution.tokens_T[0] / start.trials)
-            mean = 0.0
-            for state, (counts, tokens) in enumerate(zip(solution.step_counts_S[:-1], solution.tokens_T[1:], strict=True), start=1):
-                mean = tokens / counts.trials if counts.trials else mean
-                self._values[solution.id, state] = (monte_carlo.value(counts), mean)
-
-    async def complete(self, solution: Solution, state: int, number: int, *, row_id: str, index: int) -> tuple[Counts, int]:
-        value, mean = self._values[row_id, state]
-        rng = random.Random(derive_seed(self._seed, row_id, f"state {state}", index))
-        correct = sum(rng.random() < value for _ in range(number))
-        return Counts(correct=correct, incorrect=number - correct), round(mean * number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,63 +57,7 @@ def read_true_values(file: Path) -> tuple[list[EstimatedSolution], list[int] | N
     return solutions, [row["true_first_error"] for row in rows] if rows and "true_first_error" in rows[0] else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """Made-up solutions of 4 to 10 steps: at each step the value drifts by a normal step of ``drift`` in log-odds and, with
-    probability ``drop``, is multiplied by a uniform factor of ``factor``; with ``single`` at most once."""
-
-    drift: float
-    drop: float
-    factor: tuple[float, float]
-    single: bool = True
-
-
-WORLDS: Mapping[str, World] = {
-    "one-drop": World(drift=0.1, drop=0.12, factor=(0.0, 0.7)),
-    "drifting": World(drift=0.35, drop=0.12, factor=(0.0, 0.7)),
-    "many-drops": World(drift=0.1, drop=0.3, factor=(0.4, 0.95), single=False),
-    "jumpy": World(drift=0.1, drop=0.4, factor=(0.6, 1.5), single=False),
-}
-NUM_MADE_UP, MADE_UP_TRIALS, MADE_UP_LENGTH = 300, 1_000_000, 100
-
-
-def made_up(world: World, number: int, seed: int = 0) -> list[EstimatedSolution]:
-    """Solutions with known values, none of which the smoother's kernels were made for; 100 tokens a completion."""
-    rng = np.random.default_rng(seed)
-    solutions = []
-    for index in range(number):
-        values = [float(rng.beta(1.5, 1.5))]
-        dropped = False
-        for _ in range(int(rng.integers(3, 10))):
-            odds = np.log(values[-1] / (1 - values[-1])) + rng.normal(0, world.drift)
-            value = float(1 / (1 + np.exp(-odds)))
-            if rng.random() < world.drop and not (world.single and dropped):
-                value, dropped = value * float(rng.uniform(*world.factor)), True
-            values.append(float(np.clip(value, 1e-4, 1 - 1e-4)))
-        right = bool(rng.random() < values[-1])
-        outcome = Outcome.CORRECT if right else Outcome.INCORRECT
-        counts = [
-            Counts(correct=round(MADE_UP_TRIALS * value), incorrect=MADE_UP_TRIALS - round(MADE_UP_TRIALS * value)) for value in values
-        ]
-        solutions.append(
-            EstimatedSolution(
-                id=f"p{index}/s0",
-                problem_id=f"p{index}",
-                problem="",
-                answer="",
-                level=None,
-                steps=("",) * len(values),
-                final_answer=None,
-                outcome=outcome,
-                problem_counts=Counts(),
-                start_counts=counts[0],
-                step_counts_S=(*counts[1:], Counts.of_outcomes([outcome])),
-                num_completions=0,
-                num_tokens=0,
-                tokens_T=(MADE_UP_LENGTH * MADE_UP_TRIALS,) * len(values),
-            )
-        )
-    return solutions
+NUM_MADE_UP = 300
 
 
 def by_ratio(solution: EstimatedSolution) -> int:

@@ -10,16 +10,14 @@ import pytest
 from actors.estimator import PaperEstimatorConfig, ThriftyEstimatorConfig
 from genprm.records import Counts, EstimatedSolution, Outcome
 from workflows.benchmarks.monte_carlo import (
-    WORLDS,
-    KnownCompleter,
     Point,
     at_agreement,
     at_tokens,
     by_ratio,
     calibration,
     estimates,
-    made_up,
 )
+from workflows.planning.simulated import WORLDS, KnownCompleter, made_up
 
 
 def known(number: int) -> EstimatedSolution:
