@@ -9,6 +9,8 @@
 - ``report``: results as tables, a page and pictures
 - ``stage/``: the mechanism that all stages share
 - ``inputs/``: problems, solutions, benchmarks and critiques from files
+- ``planning/``: what a run costs before it is made; ``status``: what it has cost and how far it is
+- ``stages``: all stages of a configuration
 - ``demo/``: the demo, and the making of its tiny models
 - ``benchmarks/``: parts against the bare libraries under them
 """

@@ -10,7 +10,8 @@
 - ``record``: a stage's plan and totals; ``summary``: the totals
 - ``links``: stages that are read from other runs; ``versions``: libraries that decide results
 - ``lock``: one job at a time in a run directory; the file systems are in `actors.storage`
-- ``terminal``, ``progress``, ``bars``: what a person sees; ``logs``: what libraries print; ``tracking``: MLflow
+- ``terminal``, ``progress``, ``bars``: what a person sees; ``heartbeat``: what others see; ``logs``: what libraries print
+- ``usage``: what workers hold, and the budget; ``metrics``: for Prometheus; ``tracking``: MLflow
 
 To add a stage: CONTRIBUTING.md.
 """
