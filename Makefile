@@ -4,7 +4,7 @@ NAME ?= laptop
 LOCK ?= requirements/cpu.lock
 BIN := .venv/bin
 
-.PHONY: help install demo test check fmt lock broken
+.PHONY: help install demo test check fmt lock tools broken
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,17 @@ fmt: .venv/.installed  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: .venv/.installed  ## resolve both locks from pyproject.toml
+tools: .tools/.installed  ## checkers of manifests, images and alerts, in .tools; their tests are skipped without them
+
+.tools/.installed: requirements/tools.txt
+	rm -rf .tools
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/tools.txt
+	@cd .tools && mkdir deb && cd deb && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; } >/dev/null 2>&1 \
+		&& dpkg -x prometheus_*.deb . && cp usr/bin/promtool ../bin/ || echo "promtool can't be had here (Debian's package prometheus)"
+	@rm -rf .tools/deb && touch $@
+
+lock: .venv/.installed  ## resolve the locks from pyproject.toml
 	$(BIN)/python requirements/lock.py cpu
 	$(BIN)/python requirements/lock.py gpu
+	$(BIN)/python requirements/lock.py executor

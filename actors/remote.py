@@ -129,7 +129,7 @@ def launch(services: Services) -> Handles:
     if services.executors is not None:
         config = services.executors
         spread = {"scheduling_strategy": "SPREAD", **always}
-        remote_executor = ray.remote(CodeExecutorHost).options(num_cpus=config.num_cpus, resources=config.resources, **spread)
+        remote_executor = ray.remote(CodeExecutorHost).options(num_cpus=config.reserved_cpus, resources=config.resources, **spread)
         executors = [remote_executor.remote(services.executors) for _ in range(services.executors.num_executors)]
     engines = {
         role: [_host(role, engines.config, always).remote(engines.config) for _ in range(engines.number)]

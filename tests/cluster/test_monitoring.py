@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.cluster.tools import run_tool
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "cluster" / "monitoring"
 NOT_OF_A_LAPTOP = {"ray_node_gpus_utilization"}
@@ -29,19 +27,9 @@ def metrics_used() -> set[str]:
     return set(re.findall(r"\bray_\w+", text)) - NOT_OF_A_LAPTOP
 
 
-def promtool(*arguments: str) -> str:
-    """Its output; the test is skipped where it is not installed."""
-    program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
-    done = subprocess.run([program, *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 def test_alerts_fire_when_they_should() -> None:
-    assert "SUCCESS: 4 rules found" in promtool("check", "rules", "rules.yml")
-    assert "SUCCESS" in promtool("test", "rules", "rules_test.yml")
+    assert "SUCCESS: 4 rules found" in run_tool("promtool", "check", "rules", "rules.yml", folder=FOLDER)
+    assert "SUCCESS" in run_tool("promtool", "test", "rules", "rules_test.yml", folder=FOLDER)
 
 
 def test_every_expression_of_the_dashboard_is_valid(tmp_path: Path) -> None:
@@ -50,7 +38,7 @@ def test_every_expression_of_the_dashboard_is_valid(tmp_path: Path) -> None:
     rules: list[dict[str, Any]] = [{"record": f"check:panel_{number}", "expr": expression} for number, expression in enumerate(found)]
     file = tmp_path / "rules.yml"
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))  # JSON is YAML
-    assert f"SUCCESS: {len(found)} rules found" in promtool("check", "rules", str(file))
+    assert f"SUCCESS: {len(found)} rules found" in run_tool("promtool", "check", "rules", str(file))
 
 
 def test_panels_do_not_overlap_and_have_a_unit() -> None:

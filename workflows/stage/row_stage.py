@@ -204,7 +204,7 @@ def _demands(services: Services) -> list[Demand]:
     """What each of the actors reserves."""
     found = [demand for role in services.engines.values() for _ in range(role.number) for demand in _engine_demands(role.config)]
     if services.executors is not None:
-        found += [Demand(cpus=services.executors.num_cpus, custom=services.executors.resources)] * services.executors.num_executors
+        found += [Demand(cpus=services.executors.reserved_cpus, custom=services.executors.resources)] * services.executors.num_executors
     return found
 
 
