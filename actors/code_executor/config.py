@@ -33,9 +33,10 @@ class ExecutorConfig(Section):
     own folder (below ``scratch_dir``, or the system's). ``max_sessions`` are alive at a time in an executor; those beyond
     wait their turn and are rebuilt by running their earlier blocks again, as are those that rested for ``idle_s`` seconds.
     ``spares`` are kept ready, unused, from the start: many rows that begin together find their sessions there.
-    ``num_cpus`` is how many blocks an executor runs at a time, and what it reserves of Ray, unless ``reserves_cpus`` is false: nodes that
-    offer Ray no CPUs, only a custom resource, get executors and nothing else. ``libraries`` are the distributions (with what they depend on) that code may import; ``preload`` are the modules of them
-    that every session has at once. An executor that can't reach ``lowest_tier`` refuses to start. ``resources`` are custom
+    ``num_cpus`` is how many blocks an executor runs at a time, and what it reserves of Ray, unless ``reserves_cpus`` is false: nodes
+    that offer Ray no CPUs, only a custom resource, get executors and nothing else. ``libraries`` are the distributions (with what
+    they depend on) that code may import; ``preload`` are the modules of them that every session has at once. An executor that can't
+    reach ``lowest_tier`` refuses to start. ``resources`` are custom
     Ray resources, to place executors.
     """
 
