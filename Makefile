@@ -4,7 +4,7 @@ NAME ?= laptop
 LOCK ?= requirements/cpu.lock
 BIN := .venv/bin
 
-.PHONY: help install demo test check fmt lock tools broken
+.PHONY: help install demo test test-cluster check fmt lock tools broken
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ demo: .venv/.installed  ## the whole loop on this machine, real parts and tiny m
 
 test: .venv/.installed  ## all tests, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+test-cluster: .venv/.installed  ## tests on virtual hosts (docs/cluster.md); needs root, takes minutes
+	$(BIN)/python -m pytest -m hosts -v
 
 check: .venv/.installed  ## ruff, and mypy over code and tests
 	$(BIN)/ruff check .
