@@ -8,9 +8,9 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
@@ -20,15 +20,36 @@ from actors.code_executor import CodeExecutor, CodeResult, ExecutorConfig
 from actors.engine import Completion, Engine, EngineConfig, EngineDied, Request, open_engine
 from actors.engine.config import process_gpus
 
+T = TypeVar("T")
 SHUTDOWN_TIMEOUT_S = 10.0
 RESTART_PATIENCE_S = 900.0
 """A large model takes minutes to load."""
 NOTIFY_AFTER_S = 0.05
 """After it an executor is notified of sessions that ended, if no block went there meanwhile."""
+SILENCE_S = 120.0
+"""An actor that is asked for longer is asked whether it is there, and has as long to answer."""
 
 
 class ActorLost(RuntimeError):
     """An actor died with a row's work in it; the row can be retried from its beginning."""
+
+
+async def answer(call: Awaitable[T], handle: Any, what: str) -> T:
+    """The result of a call to an actor, however long it takes, as long as the actor answers otherwise.
+
+    Ray notices a process that ended, not one that is stopped or hangs: such a one is killed, so that Ray restarts it. ActorLost then.
+    """
+    task = asyncio.ensure_future(call)
+    while not (await asyncio.wait({task}, timeout=SILENCE_S))[0]:
+        sign = asyncio.ensure_future(handle.__ray_ready__.remote())
+        try:
+            if not (await asyncio.wait({task, sign}, timeout=SILENCE_S))[0]:
+                ray.kill(handle, no_restart=False)
+                await until_alive(handle)
+                raise ActorLost(f"{what} did not answer for {SILENCE_S:g} s; it is killed and restarted")
+        finally:
+            sign.cancel()
+    return task.result()
 
 
 async def until_alive(handle: Any) -> None:
@@ -168,7 +189,8 @@ class RemoteEngine:
         number = min(range(len(self._hosts)), key=lambda index: self._in_flight[index])
         self._in_flight[number] += request.n
         try:
-            completions: list[Completion] = await self._hosts[number].generate.remote(request)
+            host = self._hosts[number]
+            completions: list[Completion] = await answer(host.generate.remote(request), host, "an engine")
         except RayActorError as error:
             await until_alive(self._hosts[number])
             raise ActorLost(f"an engine died: {error}") from error
@@ -210,7 +232,8 @@ class RemoteExecutors:
         self._not_begun.discard(session)
         ended = self._take_ended(number)
         try:
-            result: CodeResult = await self._handles[number].serve.remote(name, code, is_new, ended)
+            executor = self._handles[number]
+            result: CodeResult = await answer(executor.serve.remote(name, code, is_new, ended), executor, f"code executor {number}")
         except KeyError as error:  # it was restarted, without its sessions
             raise ActorLost(f"code executor {number} died: {error}") from error
         except RayActorError as error:

@@ -176,8 +176,8 @@ def packages_of(report: Mapping[str, Any], extra: str) -> dict[str, Pinned]:
 def main() -> None:
     extra, *options = sys.argv[1:] or [""]
     if extra == "executor" and not options:
-        head = "# What nodes for code executors need, of cpu.lock; made by `make lock`, not by hand."
-        (HERE / "executor.lock").write_text(f"{head}\n{write(closure(read((HERE / 'cpu.lock').read_text()), EXECUTOR))}")
+        title = "# What nodes for code executors need, of cpu.lock; made by `make lock`, not by hand."
+        (HERE / "executor.lock").write_text(f"{title}\n{write(closure(read((HERE / 'cpu.lock').read_text()), EXECUTOR))}")
         return
     if extra not in LEFT_OUT or options not in ([], ["--keep"]):
         sys.exit("usage: python requirements/lock.py cpu|gpu|executor [--keep]")

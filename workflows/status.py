@@ -156,7 +156,7 @@ def _cells(stage: StageStatus) -> list[str]:
         stage.stage,
         stage.state,
         rows,
-        "" if stage.rows_per_s is None else f"{stage.rows_per_s:.3g}",
+        "" if stage.rows_per_s is None else f"{stage.rows_per_s:,.0f}" if stage.rows_per_s >= 100 else f"{stage.rows_per_s:.3g}",
         "" if stage.eta_s is None else duration(stage.eta_s),
         _short(stage.tokens) if stage.tokens else "",
         _hours(stage.usage.gpu_s),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import psutil
 import pytest
 from ray.exceptions import ActorUnavailableError
 
 from actors import remote
-from actors.code_executor import CodeResult, CodeStatus
+from actors.code_executor import CodeResult, CodeStatus, ExecutorConfig
 from actors.engine import Completion, Request, Sampling, Turn
-from actors.remote import ActorLost, RemoteEngine, RemoteExecutors
+from actors.remote import ActorLost, RemoteEngine, RemoteExecutors, Services
 
 
 class Method:
@@ -138,3 +139,27 @@ def test_requests_go_to_the_engine_with_the_fewest_completions_to_write() -> Non
         await asyncio.gather(*tasks)
 
     asyncio.run(run())
+
+
+@pytest.mark.ray
+def test_an_executor_whose_process_is_stopped_is_restarted(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "SILENCE_S", 2.0)
+    handles = remote.start(Services(executors=ExecutorConfig(num_cpus=0.5, timeout_s=60.0, preload=(), libraries=("mpmath",))))
+    runner = handles.runner()
+
+    async def ask() -> str:
+        session = await runner.open()
+        return (await runner.run(session, "import time\ntime.sleep(5)\nprint(1 + 1)")).text
+
+    try:
+        assert asyncio.run(ask()) == "2"  # longer than SILENCE_S: it answers otherwise
+        (process,) = (
+            one for one in psutil.Process().children(recursive=True) if " ".join(one.cmdline()).startswith("ray::CodeExecutorHost")
+        )
+        process.suspend()
+        with pytest.raises(ActorLost, match=r"code executor 0 did not answer for 2 s; it is killed and restarted"):
+            asyncio.run(ask())
+        assert asyncio.run(ask()) == "2"
+        assert not process.is_running()
+    finally:
+        remote.stop(handles)

@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "4",
 }
+NUM_PROBLEMS = 80
 STAGES = ("rollouts", "solutions", "estimates/paper", "labels/rpe")
 SMALL = ["--memory", "2000000000", "--object-store-memory", "200000000", "--disable-usage-stats", "--block"]
 
@@ -92,7 +93,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def command(folder: Path, run: Folder) -> list[str]:
     """Synthesis with an engine that takes its time, as a user submits it."""
     problems = folder / "problems.jsonl"
-    problems.write_text("".join(json.dumps({"problem": f"What is {n} plus {n + 1}?", "answer": str(2 * n + 1)}) + "\n" for n in range(150)))
+    problems.write_text(
+        "".join(json.dumps({"problem": f"What is {n} plus {n + 1}?", "answer": str(2 * n + 1)}) + "\n" for n in range(NUM_PROBLEMS))
+    )
     engine = "{type='scripted', script='workflows.benchmarks.simulated:gpu', num_cpus=1}"
     changes = [
         *(f"engines.{role}={engine}" for role in ("policy", "completer")),
@@ -115,18 +118,18 @@ def test_stopped_submitted_again_and_a_machine_lost_it_ends_with_the_same_data(c
     assert cluster.submit("calm", *command(tmp_path, calm), wait=True) == 0, cluster.last
 
     assert cluster.submit("rough-1", *command(tmp_path, rough), wait=False) == 0, cluster.last
-    while finished(rough, "rollouts") < 30:
+    while finished(rough, "rollouts") < 16:
         assert cluster.state("rough-1") in ("PENDING", "RUNNING")
         time.sleep(0.3)
     assert cluster.ray("job", "stop", "rough-1").returncode == 0
     assert cluster.wait("rough-1", "STOPPED", "FAILED", "SUCCEEDED") == "STOPPED"
     done = finished(rough, "rollouts")
-    assert 30 <= done < 150
+    assert 16 <= done < NUM_PROBLEMS
     assert {job.outcome for job in read_status(rough).jobs} == {"interrupted"}
 
     assert cluster.submit("rough-1", *command(tmp_path, rough), wait=False) != 0  # an id is taken once
     assert cluster.submit("rough-2", *command(tmp_path, rough), wait=False) == 0, cluster.last
-    while finished(rough, "rollouts") < done + 30:
+    while finished(rough, "rollouts") < done + 16:
         assert cluster.state("rough-2") in ("PENDING", "RUNNING")
         time.sleep(0.3)
     cluster.workers[1].kill()

@@ -36,6 +36,7 @@ class Slot:
     number: int
     handle: Any
     call: Any = None
+    asked_at: float = field(default_factory=time.monotonic)
     node: str | None = None
     tickets: dict[int, Any] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)
@@ -59,6 +60,7 @@ class Slot:
 
     def ask(self, rows: Sequence[tuple[int, dict[str, Any]]], **how: Any) -> None:
         self.call = self.handle.exchange.remote(rows, **how)
+        self.asked_at = time.monotonic()
 
     def succeed(self) -> None:
         self.num_succeeded += 1
@@ -79,6 +81,10 @@ class Slot:
         self.tickets.clear()
         self.finished.clear()
         return tickets
+
+
+class WorkerSilent(RayError):
+    """A worker did not answer for too long; Ray notices a process that ended, not one that is stopped."""
 
 
 class Workers:
@@ -184,6 +190,11 @@ class Workers:
                 raise
             except RayError as error:
                 yield slot, error
+        now = time.monotonic()
+        for call, slot in calls.items():
+            if slot.call is call and now - slot.asked_at > self._limits.silence_s:
+                slot.call = None
+                yield slot, WorkerSilent(f"it said nothing for failures.silence_s = {self._limits.silence_s:g} s")
 
     def _take_start(self, slot: Slot, call: Any) -> None:
         try:
@@ -223,6 +234,8 @@ class Workers:
             cause: str | None = "it can't be reached"
         elif isinstance(death, RayActorError) and death.preempted:
             cause = "its node was preempted"
+        elif isinstance(death, WorkerSilent):
+            cause = str(death)
         elif slot.node not in alive_nodes():
             cause = "its node is gone"
         else:

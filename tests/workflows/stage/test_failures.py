@@ -304,6 +304,38 @@ def test_a_node_that_loses_power_costs_what_was_in_flight_and_no_row_is_blamed(t
     assert NUM_ROWS <= result["done"] <= NUM_ROWS + result["repeated"]
 
 
+class Stopped:
+    """Stops its own process in the row that it is told, once."""
+
+    def __init__(self, folder: str, _: Section, __: Handles) -> None:
+        self._folder = Path(folder)
+
+    async def process(self, row: dict[str, Any]) -> Sequence[BenchmarkSolution]:
+        if row["id"] == "p20" and not (self._folder / "stopped").exists():
+            (self._folder / "stopped").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return [BenchmarkSolution(id=row["id"], problem=row["text"], steps=("a",), label=-1)]
+
+
+@pytest.mark.ray
+def test_a_worker_whose_process_is_stopped_is_replaced_and_no_row_is_blamed(
+    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin(tmp_path, rows=60)
+    limits = QUICK.model_copy(update={"silence_s": 4.0})
+    pool = Pool(num_workers=2, rows_in_flight=4, commit_rows=4)
+    summary = run_stage(stage(tmp_path, make_worker=partial(Stopped, str(tmp_path)), pool=pool, limits=limits), run)
+    assert (summary.rows_in, summary.rows_out, summary.rejects) == (60, 60, {})
+    assert ids(run) == sorted(f"p{n}" for n in range(60))
+    assert summary.rows_repeated > 0
+    assert "it said nothing for failures.silence_s = 4 s" in capsys.readouterr().err
+    stopped = int((tmp_path / "stopped").read_text())
+    until = time.monotonic() + 20
+    while Path(f"/proc/{stopped}").exists() and "Z" not in Path(f"/proc/{stopped}/stat").read_text().rpartition(")")[2]:
+        assert time.monotonic() < until  # it must not keep its memory
+        time.sleep(0.1)
+
+
 @pytest.mark.ray
 def test_ray_data_waits_for_engines_however_long_they_take(local_ray: None) -> None:
     import ray.data
