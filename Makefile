@@ -22,7 +22,7 @@ demo: .venv/.installed  ## the whole loop on this machine, real parts and tiny m
 test: .venv/.installed  ## all tests, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-test-cluster: .venv/.installed  ## tests on virtual hosts (docs/cluster.md); needs root, takes minutes
+test-cluster: .venv/.installed  ## tests on virtual hosts (docs/cluster.md); needs root, takes 16 minutes
 	$(BIN)/python -m pytest -m hosts -v
 
 check: .venv/.installed  ## ruff, and mypy over code and tests
