@@ -40,16 +40,19 @@ async def answer(call: Awaitable[T], handle: Any, what: str) -> T:
     Ray notices a process that ended, not one that is stopped or hangs: such a one is killed, so that Ray restarts it. ActorLost then.
     """
     task = asyncio.ensure_future(call)
-    while not (await asyncio.wait({task}, timeout=SILENCE_S))[0]:
-        sign = asyncio.ensure_future(handle.__ray_ready__.remote())
-        try:
-            if not (await asyncio.wait({task, sign}, timeout=SILENCE_S))[0]:
-                ray.kill(handle, no_restart=False)
-                await until_alive(handle)
-                raise ActorLost(f"{what} did not answer for {SILENCE_S:g} s; it is killed and restarted")
-        finally:
-            sign.cancel()
-    return task.result()
+    try:
+        while not (await asyncio.wait({task}, timeout=SILENCE_S))[0]:
+            sign = asyncio.ensure_future(handle.__ray_ready__.remote())
+            try:
+                if not (await asyncio.wait({task, sign}, timeout=SILENCE_S))[0]:
+                    ray.kill(handle, no_restart=False)
+                    await until_alive(handle)
+                    raise ActorLost(f"{what} did not answer for {SILENCE_S:g} s; it is killed and restarted")
+            finally:
+                sign.cancel()
+        return task.result()
+    finally:
+        task.cancel()  # if nobody waits any more
 
 
 async def until_alive(handle: Any) -> None:

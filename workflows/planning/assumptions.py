@@ -14,11 +14,11 @@ class Assumption:
     source: str
 
 
-_MATH = "Qwen's tokenizer"
+_TOKENIZER = "Qwen's tokenizer"
 DEFAULTS: Mapping[str, Assumption] = {
     "problems": Assumption(value=7500, source="MATH train, as in the paper (3.2.1)"),
-    "problem_tokens": Assumption(value=55, source=f"mean of 1,500 problems of MATH train, {_MATH}"),
-    "solution_tokens": Assumption(value=390, source=f"mean of 800 solutions of Qwen2.5-Math on MATH, {_MATH}"),
+    "problem_tokens": Assumption(value=55, source=f"mean of 1,500 problems of MATH train, {_TOKENIZER}"),
+    "solution_tokens": Assumption(value=390, source=f"mean of 800 solutions of Qwen2.5-Math on MATH, {_TOKENIZER}"),
     "solution_steps": Assumption(value=6.5, source="mean of 1,000 solutions of MATH in ProcessBench"),
     "policy_accuracy": Assumption(value=0.74, source="Qwen2.5-7B-Instruct reports 75.5 on MATH; how it spreads over problems is assumed"),
     "rationale_tokens": Assumption(value=4000, source="a guess for QwQ-32B; measure it with --sample"),

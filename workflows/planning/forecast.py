@@ -79,14 +79,15 @@ class Planner:
         read = {labels.estimates for labels in config.labels.values() if labels.rule != "given"}  # others are made by no job but the demo
         found += [self._estimates(name, estimator, solutions) for name, estimator in config.estimates.items() if name in read]
         found.append(self._rationales(solutions))
-        kept = self._rows_out("conversations", found[-1].rows_out, self._("kept_share"))
+        kept = self._rows_out("conversations", found[-1].rows_out, self.value_of("kept_share"))
         found += [self._training(name, model, kept) for name, model in config.models.items()]
         verifiers = config.verifiers if config.evaluate.verifiers is None else config.evaluate.verifiers
         found += [self._evaluation(verifier, name) for verifier in verifiers for name in config.benchmarks]
         verifiers = config.verifiers if config.search.verifiers is None else config.search.verifiers
         return [*found, *(self._search(verifier, name) for verifier in verifiers for name in config.search_problems)]
 
-    def _(self, name: str) -> float:
+    def value_of(self, name: str) -> float:
+        """Of an assumption."""
         return self.assumed[name].value
 
     def _rows_out(self, kind: str, rows_in: float, share: float) -> float:
@@ -97,8 +98,8 @@ class Planner:
     # --- the stages ---
 
     def _rollouts(self) -> StageForecast:
-        problems = float(self.problems or self._("problems"))
-        accuracy = self._("policy_accuracy")
+        problems = float(self.problems or self.value_of("problems"))
+        accuracy = self.value_of("policy_accuracy")
         policy = min(POLICIES.values(), key=lambda rates: abs(rates.draw(2000, np.random.default_rng(0)).mean() - accuracy))
         paths, solutions, _ = sample_paths(policy.draw(SIMULATED_PROBLEMS, np.random.default_rng(0)), self.config.rollouts)
         a_problem = problems / SIMULATED_PROBLEMS
@@ -108,15 +109,15 @@ class Planner:
             self.config.pools.rollouts.least,
             rows=problems,
             rows_out=a_problem * solutions,
-            prompt=problems * self._("problem_tokens"),
-            completion=a_problem * paths * self._("solution_tokens"),
-            context=self._("problem_tokens") + self._("solution_tokens") / 2,
+            prompt=problems * self.value_of("problem_tokens"),
+            completion=a_problem * paths * self.value_of("solution_tokens"),
+            context=self.value_of("problem_tokens") + self.value_of("solution_tokens") / 2,
         )
         spread = self.measured.get("solutions")  # its rows are problems, too
         return replace(made, rows_out=problems * spread.rows_out / spread.done) if spread is not None and spread.done else made
 
     def _estimates(self, name: str, estimator: EstimatorConfig, solutions: float) -> StageForecast:
-        steps, length = self._("solution_steps"), self._("solution_tokens")
+        steps, length = self.value_of("solution_steps"), self.value_of("solution_tokens")
         around = (max(2, round(steps / 2)), max(3, round(1.5 * steps)))
         made = made_up(WORLDS[ESTIMATED], SIMULATED_SOLUTIONS, num_steps=around, tokens=lambda share: (1 - share) * length)
 
@@ -132,17 +133,17 @@ class Planner:
             self.config.engines.completer,
             self.config.pools.estimates.least,
             rows=solutions,
-            prompt=solutions * (self._("problem_tokens") + length),
+            prompt=solutions * (self.value_of("problem_tokens") + length),
             completion=solutions * asyncio.run(spend()),
-            context=self._("problem_tokens") + 0.75 * length,
+            context=self.value_of("problem_tokens") + 0.75 * length,
         )
 
     def _solutions_a_problem(self) -> float:
         return 2.0 * self.config.rollouts.keep_per_kind
 
     def _rationales(self, solutions: float) -> StageForecast:
-        asked = self._("problem_tokens") + self._("solution_tokens")
-        tokens = self._("rationale_tokens")
+        asked = self.value_of("problem_tokens") + self.value_of("solution_tokens")
+        tokens = self.value_of("rationale_tokens")
         return self._generated(
             "rationales",
             self.config.engines.rationale,
@@ -156,7 +157,7 @@ class Planner:
 
     def _training(self, name: str, model: TrainConfig, conversations: float) -> StageForecast:
         stage = f"train/{name}"
-        length = self._("problem_tokens") + self._("solution_tokens") + self._("response_tokens")
+        length = self.value_of("problem_tokens") + self.value_of("solution_tokens") + self.value_of("response_tokens")
         tokens = conversations * model.epochs * min(length, model.max_length)
         workers = model.num_workers
         made = StageForecast(
@@ -164,21 +165,21 @@ class Planner:
         )
         if model.num_gpus:
             operations = (8 if model.gradient_checkpointing else 6) * model_of(model.base_model).parameters * tokens
-            seconds = operations / (made.gpus * self.gpu.flops * self._("train_mfu"))
+            seconds = operations / (made.gpus * self.gpu.flops * self.value_of("train_mfu"))
             made = self._timed(made, seconds, cpus=workers * model.num_cpus)
         return self._as_measured(made)
 
     def _evaluation(self, verifier: str, name: str) -> StageForecast:
         config = self.config.verifiers[verifier]
         rows = self._benchmark_rows(name)
-        steps = self._("steps_to_first_error") if self.config.evaluate.stop_at_first_error else self._("solution_steps")
+        steps = self.value_of("steps_to_first_error") if self.config.evaluate.stop_at_first_error else self.value_of("solution_steps")
         completion, context = self._judging(rows, steps, config.num_votes)
         return self._generated(
             f"evaluate/{verifier}/{name}",
             config.engine,
             self.config.pools.evaluate.least,
             rows=rows,
-            prompt=rows * (self._("problem_tokens") + self._("solution_tokens")),
+            prompt=rows * (self.value_of("problem_tokens") + self.value_of("solution_tokens")),
             completion=completion,
             context=context,
             executors=True,
@@ -187,11 +188,11 @@ class Planner:
     def _search(self, verifier: str, name: str) -> StageForecast:
         config, search, pool = self.config.verifiers[verifier], self.config.search, self.config.pools.search
         rows = self._search_rows(name)
-        judged, context = self._judging(rows * search.num_candidates, self._("solution_steps"), search.num_votes)
-        critic, _ = self._judging(rows * search.critic_turns, self._("steps_to_first_error"), search.critic_votes)
-        asked = self._("problem_tokens") + self._("solution_tokens")
-        rewrites = search.critic_turns * self._("rewritten_share")
-        written = rows * (search.num_candidates + rewrites) * self._("solution_tokens")
+        judged, context = self._judging(rows * search.num_candidates, self.value_of("solution_steps"), search.num_votes)
+        critic, _ = self._judging(rows * search.critic_turns, self.value_of("steps_to_first_error"), search.critic_votes)
+        asked = self.value_of("problem_tokens") + self.value_of("solution_tokens")
+        rewrites = search.critic_turns * self.value_of("rewritten_share")
+        written = rows * (search.num_candidates + rewrites) * self.value_of("solution_tokens")
         made = self._generated(
             f"search/{verifier}/{name}",
             config.engine,
@@ -207,8 +208,8 @@ class Planner:
 
     def _judging(self, rows: float, steps: float, votes: int) -> tuple[float, float]:
         """Tokens, and the context of a judgement on average: the solution and half of its judgements."""
-        tokens = self._("judged_step_tokens")
-        return rows * steps * votes * tokens, self._("problem_tokens") + self._("solution_tokens") + steps * tokens / 2
+        tokens = self.value_of("judged_step_tokens")
+        return rows * steps * votes * tokens, self.value_of("problem_tokens") + self.value_of("solution_tokens") + steps * tokens / 2
 
     # --- from tokens to hours ---
 
@@ -246,14 +247,14 @@ class Planner:
                 self.gpu,
                 num_gpus,
                 context=context,
-                sequences=float(engine.max_num_seqs or self._("sequences")),
-                decode=self._("decode_efficiency"),
-                prefill=self._("prefill_efficiency"),
+                sequences=float(engine.max_num_seqs or self.value_of("sequences")),
+                decode=self.value_of("decode_efficiency"),
+                prefill=self.value_of("prefill_efficiency"),
             )
             seconds = made.completion_tokens / found.generated + made.prompt_tokens / found.read
             code = self.config.executor
             cpus = workers * engine.num_cpus + (code.num_executors * code.num_cpus if executors else 0.0)
-            made = self._timed(made, seconds / self._("stage_efficiency") / workers + self._("engine_start_s"), cpus=cpus)
+            made = self._timed(made, seconds / self.value_of("stage_efficiency") / workers + self.value_of("engine_start_s"), cpus=cpus)
         return self._as_measured(made)
 
     def _timed(self, made: StageForecast, seconds: float, *, cpus: float) -> StageForecast:
@@ -289,13 +290,13 @@ class Planner:
         try:
             return float(sum(not isinstance(row, RejectedRow) for row in iterate_benchmark(self.config.benchmarks[name], "")))
         except UserError:
-            return self._("benchmark_rows")
+            return self.value_of("benchmark_rows")
 
     def _search_rows(self, name: str) -> float:
         try:
             return float(sum(not isinstance(row, RejectedRow) for row in iterate_problems(self.config.search_problems[name], "")))
         except UserError:
-            return self._("search_rows")
+            return self.value_of("search_rows")
 
 
 def _gpus(engine: EngineConfig) -> float:
