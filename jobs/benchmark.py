@@ -117,6 +117,24 @@ def overhead(config: Config, arguments: Namespace) -> Mapping[str, object]:
         return overhead_benchmark(config, Path(folder), arguments.seconds, one_engine=arguments.one_engine)
 
 
+def scaling(config: Config, arguments: Namespace) -> Mapping[str, object]:
+    import tempfile
+
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    from ray.cluster_utils import Cluster
+
+    from workflows.benchmarks.scaling import SIZES, scaling_benchmark
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(SIZES[-1])]
+        placed = config.model_copy(update={"ray": config.ray.model_copy(update={"address": cluster.address})})
+        with connected(placed), tempfile.TemporaryDirectory() as folder:
+            return scaling_benchmark(placed, Path(folder), arguments.seconds, cluster, nodes)
+    finally:
+        cluster.shutdown()
+
+
 def core_process(config: Config, arguments: Namespace) -> Mapping[str, object]:
     import tempfile
 
@@ -260,6 +278,13 @@ BENCHMARKS = {
             "--seconds": {"type": float, "default": 40.0, "metavar": "S", "help": "of each measurement (default: %(default)s)"},
             "--one-engine": {"action": "store_true", "help": "measure one engine alone; for longer stages"},
         },
+        changes=OVERHEAD_SETTINGS,
+    ),
+    "scaling": Benchmark(
+        run=scaling,
+        help="rollouts on 1 to 8 simulated engines with a node each, and the loss of a node",
+        what="rollouts on 1, 2, 4 and 8 nodes of one simulated engine each, {seconds:g} s each; one node lost on the way",
+        options={"--seconds": {"type": float, "default": 45.0, "metavar": "S", "help": "of each measurement (default: %(default)s)"}},
         changes=OVERHEAD_SETTINGS,
     ),
     "core-process": Benchmark(

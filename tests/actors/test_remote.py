@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import psutil
@@ -141,6 +142,16 @@ def test_requests_go_to_the_engine_with_the_fewest_completions_to_write() -> Non
     asyncio.run(run())
 
 
+def executors() -> list[psutil.Process]:
+    """The processes of executors' actors that are ours."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # one that ends just now
+            if " ".join(process.cmdline()).startswith("ray::CodeExecutorHost"):
+                found.append(process)
+    return found
+
+
 @pytest.mark.ray
 def test_an_executor_whose_process_is_stopped_is_restarted(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "SILENCE_S", 2.0)
@@ -153,9 +164,7 @@ def test_an_executor_whose_process_is_stopped_is_restarted(local_ray: None, monk
 
     try:
         assert asyncio.run(ask()) == "2"  # longer than SILENCE_S: it answers otherwise
-        (process,) = (
-            one for one in psutil.Process().children(recursive=True) if " ".join(one.cmdline()).startswith("ray::CodeExecutorHost")
-        )
+        (process,) = executors()
         process.suspend()
         with pytest.raises(ActorLost, match=r"code executor 0 did not answer for 2 s; it is killed and restarted"):
             asyncio.run(ask())

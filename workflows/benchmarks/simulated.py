@@ -26,6 +26,8 @@ STEP_S = 0.020
 """A step of the simulated GPU, whatever is in it."""
 NUM_SEQUENCES = 256
 """Sequences that it serves side by side."""
+SLOW_STEP_S, SLOW_SEQUENCES = 0.100, 64
+"""Of a slower one: eight of these need no more of our CPUs than one of the others."""
 SOLUTION_TOKENS = (25, 75)
 SEGMENT_TOKENS = (50, 150)
 
@@ -37,18 +39,27 @@ def instant(request: Request) -> list[Completion]:
 
 async def gpu(request: Request) -> list[Completion]:
     """Every sequence takes a step for each of its tokens, as soon as there is room for it; the CPU sleeps meanwhile."""
-    return list(await asyncio.gather(*(_in_steps(completion_of(request, index, with_code=True)) for index in range(request.n))))
+    return await _in_steps(request, STEP_S, NUM_SEQUENCES)
+
+
+async def slow_gpu(request: Request) -> list[Completion]:
+    """The same with fewer sequences and longer steps."""
+    return await _in_steps(request, SLOW_STEP_S, SLOW_SEQUENCES)
 
 
 @cache
-def _room(_: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
-    return asyncio.Semaphore(NUM_SEQUENCES)
+def _room(_: asyncio.AbstractEventLoop, sequences: int) -> asyncio.Semaphore:
+    return asyncio.Semaphore(sequences)
 
 
-async def _in_steps(completion: Completion) -> Completion:
-    async with _room(asyncio.get_running_loop()):
-        await asyncio.sleep(completion.num_tokens * STEP_S)
-    return completion
+async def _in_steps(request: Request, step_s: float, sequences: int) -> list[Completion]:
+    async def write(index: int) -> Completion:
+        completion = completion_of(request, index, with_code=True)
+        async with _room(asyncio.get_running_loop(), sequences):
+            await asyncio.sleep(completion.num_tokens * step_s)
+        return completion
+
+    return list(await asyncio.gather(*(write(index) for index in range(request.n))))
 
 
 def completion_of(request: Request, index: int, *, with_code: bool) -> Completion:
