@@ -47,6 +47,14 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
+def short(number: float) -> str:
+    """Three digits: 950, 9.5K, 1.24M, 3.1G."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if number >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.0f}"
+
+
 def show_stages(run: Run, summaries: Sequence[StageSummary]) -> None:
     """What a job ends with: its stages as a table, and where the data are."""
     run.terminal.result(f"{stage_table(summary_rows(summaries)).text()}\ndata: {run.folder.uri}", stages=summary_rows(summaries))

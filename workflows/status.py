@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from actors.storage import Folder
 from genprm.errors import UserError
-from workflows.report import Table
+from workflows.report import Table, short
 from workflows.stage import parts
 from workflows.stage.heartbeat import JobStatus, read_jobs
 from workflows.stage.ledger import Ledger, Usage
@@ -130,7 +130,7 @@ def text(status: RunStatus) -> str:
     cells = [_cells(stage) for stage in status.stages]
     usage = status.usage
     tokens = sum(stage.tokens for stage in status.stages)
-    cells.append(["all", "", "", "", "", _short(tokens) if tokens else "", _hours(usage.gpu_s), _hours(usage.cpu_s)])
+    cells.append(["all", "", "", "", "", short(tokens) if tokens else "", _hours(usage.gpu_s), _hours(usage.cpu_s)])
     head = ("stage", "state", "rows", "rows/s", "left", "tokens", "GPU h", "CPU h")
     _, *table = Table(title="", head=head, rows=cells).text().splitlines()
     lines += table
@@ -158,7 +158,7 @@ def _cells(stage: StageStatus) -> list[str]:
         rows,
         "" if stage.rows_per_s is None else f"{stage.rows_per_s:,.0f}" if stage.rows_per_s >= 100 else f"{stage.rows_per_s:.3g}",
         "" if stage.eta_s is None else duration(stage.eta_s),
-        _short(stage.tokens) if stage.tokens else "",
+        short(stage.tokens) if stage.tokens else "",
         _hours(stage.usage.gpu_s),
         _hours(stage.usage.cpu_s),
     ]
@@ -197,11 +197,3 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.2f}" if seconds else ""
-
-
-def _short(number: float) -> str:
-    """Three digits: 950, 9.5K, 1.24M, 3.1G."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
-        if number >= limit:
-            return f"{number / limit:.3g}{unit}"
-    return f"{number:.0f}"

@@ -26,7 +26,7 @@ from workflows.planning.assumptions import Assumption
 from workflows.planning.hardware import Gpu, model_of, speed
 from workflows.planning.prices import Prices
 from workflows.planning.simulated import POLICIES, WORLDS, KnownCompleter, made_up, sample_paths
-from workflows.report import Table
+from workflows.report import Table, short
 from workflows.stage.parts import RejectedRow
 from workflows.stages import every_stage
 from workflows.status import StageStatus, stage_status
@@ -350,15 +350,11 @@ def _cells(stage: StageForecast, prices: Prices | None) -> list[str]:
         stage.stage,
         f"{stage.rows_in:,.0f}",
         stage.basis,
-        _millions(stage.prompt_tokens),
-        _millions(stage.completion_tokens),
+        short(stage.prompt_tokens) if stage.prompt_tokens else "",
+        short(stage.completion_tokens),
         f"{stage.gpus:g}" if stage.gpus else "",
         f"{stage.gpu_hours:,.1f}" if stage.gpu_hours else "",
         f"{stage.cpu_hours:,.1f}" if stage.cpu_hours else "",
         f"{stage.wall_s / 3600:,.2f}" if stage.wall_s else "",
     ]
     return cells if prices is None else [*cells, f"{stage.cost(prices):,.0f}"]
-
-
-def _millions(tokens: float) -> str:
-    return f"{tokens / 1e6:,.1f}M" if tokens else ""
