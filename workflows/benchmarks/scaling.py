@@ -88,14 +88,12 @@ def rollouts(config: Config, folder: Path, rows: int, number: int, engine: str) 
 def with_loss(config: Config, folder: Path, rows: int, cluster: Any, nodes: list[Any]) -> StageSummary:
     """The same on all nodes, one of which is taken away on the way, and another comes."""
 
-    def lose() -> None:
-        while Ledger.read(Folder(str(folder)) / "rollouts").rows_in < LOST_AT * rows:
-            time.sleep(0.2)
-        cluster.remove_node(nodes.pop(), allow_graceful=False)
-        nodes.append(cluster.add_node(num_cpus=1))
-
-    thread = threading.Thread(target=lose, daemon=True)
+    found: list[StageSummary] = []
+    thread = threading.Thread(target=lambda: found.append(rollouts(config, folder, rows, SIZES[-1], "slow_gpu")[0]))
     thread.start()
-    summary, _ = rollouts(config, folder, rows, SIZES[-1], "slow_gpu")
+    while Ledger.read(Folder(str(folder)) / "rollouts").rows_in < LOST_AT * rows:
+        time.sleep(0.2)
+    cluster.remove_node(nodes.pop(), allow_graceful=False)
+    nodes.append(cluster.add_node(num_cpus=1))  # in the main thread: Ray sets signal handlers
     thread.join()
-    return summary
+    return found[0]
