@@ -120,19 +120,12 @@ def overhead(config: Config, arguments: Namespace) -> Mapping[str, object]:
 def scaling(config: Config, arguments: Namespace) -> Mapping[str, object]:
     import tempfile
 
-    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-    from ray.cluster_utils import Cluster
+    from workflows.benchmarks.scaling import local_cluster, scaling_benchmark
 
-    from workflows.benchmarks.scaling import SIZES, scaling_benchmark
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(SIZES[-1])]
+    with local_cluster() as (cluster, nodes):
         placed = config.model_copy(update={"ray": config.ray.model_copy(update={"address": cluster.address})})
         with connected(placed), tempfile.TemporaryDirectory() as folder:
             return scaling_benchmark(placed, Path(folder), arguments.seconds, cluster, nodes)
-    finally:
-        cluster.shutdown()
 
 
 def core_process(config: Config, arguments: Namespace) -> Mapping[str, object]:

@@ -5,8 +5,11 @@ Nodes are raylets of this machine, engines take the time of a slow GPU and leave
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +35,21 @@ LOST_AT = 1 / 3
 MEMORY_ROWS = 30_000
 
 
+@contextlib.contextmanager
+def local_cluster() -> Iterator[tuple[Any, list[Any]]]:
+    """A head and a node of one CPU for each engine, as Ray's own tests make them; both."""
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        yield cluster, [cluster.add_node(num_cpus=1) for _ in range(SIZES[-1])]
+    finally:
+        cluster.shutdown()
+
+
 def scaling_benchmark(config: Config, folder: Path, seconds: float, cluster: Any, nodes: list[Any]) -> dict[str, object]:
-    """``cluster`` is Ray's own for tests, with a node of one CPU for each engine; each size is measured for about ``seconds``."""
+    """Each size is measured for about ``seconds``, on a `local_cluster`."""
     throughput = {}
     for number in SIZES:
         rows = int(seconds * number * SLOW_SEQUENCES / SLOW_STEP_S / TOKENS["rollouts"])
