@@ -154,7 +154,7 @@ def executors() -> list[psutil.Process]:
 
 @pytest.mark.ray
 def test_an_executor_whose_process_is_stopped_is_restarted(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "SILENCE_S", 2.0)
+    monkeypatch.setattr(remote, "SILENCE_S", 6.0)
     handles = remote.start(Services(executors=ExecutorConfig(num_cpus=0.5, timeout_s=60.0, preload=(), libraries=("mpmath",))))
     runner = handles.runner()
 
@@ -166,7 +166,7 @@ def test_an_executor_whose_process_is_stopped_is_restarted(local_ray: None, monk
         assert asyncio.run(ask()) == "2"  # longer than SILENCE_S: it answers otherwise
         (process,) = executors()
         process.suspend()
-        with pytest.raises(ActorLost, match=r"code executor 0 did not answer for 2 s; it is killed and restarted"):
+        with pytest.raises(ActorLost, match=r"code executor 0 did not answer for 6 s; it is killed and restarted"):
             asyncio.run(ask())
         assert asyncio.run(ask()) == "2"
         assert not process.is_running()
