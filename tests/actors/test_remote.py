@@ -160,7 +160,7 @@ def test_an_executor_whose_process_is_stopped_is_restarted(local_ray: None, monk
 
     async def ask() -> str:
         session = await runner.open()
-        return (await runner.run(session, "import time\ntime.sleep(5)\nprint(1 + 1)")).text
+        return (await runner.run(session, "import time\ntime.sleep(7)\nprint(1 + 1)")).text
 
     try:
         assert asyncio.run(ask()) == "2"  # longer than SILENCE_S: it answers otherwise
